@@ -231,7 +231,8 @@ import collections, hashlib, os, stat, sys
 d, least = sys.argv[1], int(sys.argv[2])
 CAP_TEXT, CAP_OTHER, CAP_PACKAGE, CAP_INSTALLED = 500, 1500, 1200, 1500
 BIGGEST = 200 << 20
-BYTES = 30 << 20        # of one package's unpacked files; jars of tests: as many as there are
+BYTES = 14 << 20        # of one package's unpacked files; jars of tests: as many as there are
+WHOLE = 250 << 20       # of one kind's whole packages; jars likewise
 TEXT = set("""py pyi h c cc cpp hpp rs go js mjs cjs ts mts cts map html htm
 txt md rst json xml css scss svg class po properties test result inc pod pm pl
 el java lua toml yml yaml csv sh qml mo gz a elc pb""".split())
@@ -254,7 +255,7 @@ def candidates():
             for n in names:
                 if top == "gomod" and rel[0] == "cache" and not n.endswith(".zip"):
                     continue
-                yield os.path.join(where, n), src, src + "/" + pkg
+                yield os.path.join(where, n), src, src + ("/" + pkg if "unpacked" in src else "")
     with open(os.path.join(d, "installed.list"), errors="surrogateescape") as f:
         for line in f:
             yield line.rstrip("\n"), "installed under /usr", "installed"
@@ -288,8 +289,9 @@ for _, _, path, src, pkg, ext, n in found:
         cap = 10**9 if src.endswith("whole") else CAP_PACKAGE
     if by_ext[ext] >= (CAP_TEXT if ext in TEXT else CAP_OTHER): dropped["over the cap for the type"] += 1; continue
     if by_pkg[pkg] >= cap: dropped["over the cap for the package"] += 1; continue
-    if src.endswith("unpacked") and not src.startswith("jar") and pkg_size[pkg] + n > BYTES:
-        dropped["over the cap for the package's bytes"] += 1; continue
+    most = WHOLE if src.endswith("whole") else BYTES
+    if not src.startswith("jar") and pkg != "installed" and pkg_size[pkg] + n > most:
+        dropped["over the cap for the package's or the kind's bytes"] += 1; continue
     h = hashlib.sha256()
     try:
         with open(path, "rb") as f:
