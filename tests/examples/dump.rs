@@ -8,7 +8,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use scan_pipeline_tests::catalogue::catalogue;
+use scan_pipeline_tests::catalogue::{beyond_default_limits, catalogue};
 use scan_pipeline_tests::marker::test_definitions;
 
 fn main() -> io::Result<()> {
@@ -18,7 +18,7 @@ fn main() -> io::Result<()> {
     test_definitions(&dir.join("definitions"))?;
     let files = dir.join("files");
     std::fs::create_dir_all(&files)?;
-    for fixture in catalogue() {
+    for fixture in catalogue().into_iter().chain(beyond_default_limits()) {
         std::fs::write(files.join(fixture.name), fixture.bytes)?;
     }
     Ok(())

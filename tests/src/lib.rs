@@ -4,14 +4,16 @@
 //! below put them where a scanner has to look. Each builder says what it proves.
 //!
 //! The rule that all of this is about: **bytes that nobody has looked at are never called clean.** So a fixture comes
-//! in up to four shapes, which [`catalogue`] lists under their names:
+//! in several shapes, which [`catalogue`] lists under their names:
 //!
 //! | Name begins with | It holds | A scanner says |
 //! |---|---|---|
 //! | `clean-` | nothing, all of it readable | clean |
 //! | `infected-` | the marker where libclamav gets to | infected |
 //! | `hidden-` | the marker where libclamav does not get to | infected or unscannable |
-//! | `opaque-` | nothing, but nobody can know | unscannable (or infected, if some heuristic says so) |
+//! | `opaque-` | nothing, but nobody can know | unscannable |
+//! | `odd-` | nothing, in a file that readers may differ on | clean or unscannable |
+//! | `rewritten-` | the marker, in other bytes (a word cut by tags) | clean, or infected where a detector decodes |
 //!
 //! ```
 //! use scan_pipeline_tests::{marker, zip};

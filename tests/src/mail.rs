@@ -17,12 +17,9 @@ pub fn attachment(name: &str, data: &[u8]) -> Vec<u8> {
 
 /// The same with a body part in quoted-printable, every byte of it escaped.
 pub fn quoted_printable(data: &[u8]) -> Vec<u8> {
-    let mut part =
-        b"Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n".to_vec();
-    let lines: Vec<String> = data
-        .chunks(24)
-        .map(|chunk| chunk.iter().map(|byte| format!("={byte:02X}")).collect())
-        .collect();
+    let mut part = b"Content-Type: text/plain\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n".to_vec();
+    let lines: Vec<String> =
+        data.chunks(24).map(|chunk| chunk.iter().map(|byte| format!("={byte:02X}")).collect()).collect();
     part.extend_from_slice(lines.join("=\r\n").as_bytes());
     multipart(&[part])
 }
@@ -56,12 +53,8 @@ pub fn pgp_armoured() -> Vec<u8> {
 
 /// The same as RFC 3156 has it: `multipart/encrypted` with a control part and the armour as an octet stream.
 pub fn pgp_mime() -> Vec<u8> {
-    let mut out = head(
-        &format!(
-            "multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=\"{BOUNDARY}\""
-        ),
-        "7bit",
-    );
+    let mut out =
+        head(&format!("multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=\"{BOUNDARY}\""), "7bit");
     let mut secret = b"Content-Type: application/octet-stream; name=\"encrypted.asc\"\r\n\r\n\
         -----BEGIN PGP MESSAGE-----\r\n\r\n"
         .to_vec();
@@ -74,10 +67,7 @@ pub fn pgp_mime() -> Vec<u8> {
 
 /// An S/MIME enveloped body (`application/pkcs7-mime`), its contents random: unreadable to all but the addressee.
 pub fn smime() -> Vec<u8> {
-    let mut out = head(
-        "application/pkcs7-mime; smime-type=enveloped-data; name=\"smime.p7m\"",
-        "base64",
-    );
+    let mut out = head("application/pkcs7-mime; smime-type=enveloped-data; name=\"smime.p7m\"", "base64");
     out.extend(base64_lines(&crate::marker::filler(900, 43)));
     out
 }
@@ -85,10 +75,7 @@ pub fn smime() -> Vec<u8> {
 /// An attachment whose base64 stops in its middle, and the message with it: what came is not the whole file.
 pub fn truncated(name: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = attachment(name, data);
-    let start = bytes
-        .windows(8)
-        .position(|window| window == b"base64\r\n")
-        .expect("an attachment");
+    let start = bytes.windows(8).position(|window| window == b"base64\r\n").expect("an attachment");
     bytes.truncate(start + (bytes.len() - start) / 2);
     bytes
 }
@@ -103,10 +90,7 @@ pub fn unclosed(name: &str, data: &[u8]) -> Vec<u8> {
 /// Base64 in lines of 76 characters.
 pub fn base64_lines(data: &[u8]) -> Vec<u8> {
     let encoded = base64(data);
-    encoded
-        .chunks(76)
-        .flat_map(|line| [line, b"\r\n"].concat())
-        .collect()
+    encoded.chunks(76).flat_map(|line| [line, b"\r\n"].concat()).collect()
 }
 
 /// Base64 (RFC 4648) in one line.
@@ -114,17 +98,10 @@ pub fn base64(data: &[u8]) -> Vec<u8> {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut out = Vec::with_capacity(data.len().div_ceil(3) * 4);
     for chunk in data.chunks(3) {
-        let group = chunk
-            .iter()
-            .fold(0, |sum, &byte| sum << 8 | u32::from(byte))
-            << (8 * (3 - chunk.len()));
+        let group = chunk.iter().fold(0, |sum, &byte| sum << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             let index = (group >> (18 - 6 * digit)) & 63;
-            out.push(if digit <= chunk.len() {
-                DIGITS[index as usize]
-            } else {
-                b'='
-            });
+            out.push(if digit <= chunk.len() { DIGITS[index as usize] } else { b'=' });
         }
     }
     out
@@ -233,13 +210,7 @@ mod tests {
 
     #[test]
     fn base64_agrees_with_the_standard() {
-        for (plain, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foobar", "Zm9vYmFy"),
-        ] {
+        for (plain, encoded) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(plain.as_bytes()), encoded.as_bytes());
         }
     }

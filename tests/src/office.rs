@@ -21,12 +21,7 @@ pub fn docx_split_runs(text: &str) -> Vec<u8> {
     let characters: Vec<char> = text.chars().collect();
     let body: String = characters
         .chunks(4)
-        .map(|run| {
-            format!(
-                "<w:r><w:t xml:space=\"preserve\">{}</w:t></w:r>",
-                escape(&run.iter().collect::<String>())
-            )
-        })
+        .map(|run| format!("<w:r><w:t xml:space=\"preserve\">{}</w:t></w:r>", escape(&run.iter().collect::<String>())))
         .collect();
     word(&body, &[])
 }
@@ -34,14 +29,8 @@ pub fn docx_split_runs(text: &str) -> Vec<u8> {
 /// A minimal workbook with `text` in cell A1 as an inline string.
 pub fn xlsx(text: &str) -> Vec<u8> {
     let types = content_types(&[
-        (
-            "/xl/workbook.xml",
-            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml",
-        ),
-        (
-            "/xl/worksheets/sheet1.xml",
-            "application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml",
-        ),
+        ("/xl/workbook.xml", "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"),
+        ("/xl/worksheets/sheet1.xml", "application/vnd.openxmlformats-officedocument.spreadsheetml.worksheet+xml"),
     ]);
     let workbook = format!(
         "{XML}<workbook xmlns=\"{SHEET}\" xmlns:r=\"{RELATION}\"><sheets>\
@@ -54,15 +43,9 @@ pub fn xlsx(text: &str) -> Vec<u8> {
     );
     plain(&[
         ("[Content_Types].xml", types.as_bytes()),
-        (
-            "_rels/.rels",
-            relations("officeDocument", "xl/workbook.xml").as_bytes(),
-        ),
+        ("_rels/.rels", relations("officeDocument", "xl/workbook.xml").as_bytes()),
         ("xl/workbook.xml", workbook.as_bytes()),
-        (
-            "xl/_rels/workbook.xml.rels",
-            relations("worksheet", "worksheets/sheet1.xml").as_bytes(),
-        ),
+        ("xl/_rels/workbook.xml.rels", relations("worksheet", "worksheets/sheet1.xml").as_bytes()),
         ("xl/worksheets/sheet1.xml", sheet.as_bytes()),
     ])
 }
@@ -70,10 +53,8 @@ pub fn xlsx(text: &str) -> Vec<u8> {
 /// A password-protected OOXML document: an OLE2 container with `EncryptionInfo` (agile) and `EncryptedPackage`, whose
 /// contents are random. Unscannable, never clean.
 pub fn encrypted_ooxml() -> Vec<u8> {
-    let salt =
-        |seed| String::from_utf8(crate::mail::base64(&filler(16, seed))).expect("base64 is ASCII");
-    let long =
-        |seed| String::from_utf8(crate::mail::base64(&filler(32, seed))).expect("base64 is ASCII");
+    let salt = |seed| String::from_utf8(crate::mail::base64(&filler(16, seed))).expect("base64 is ASCII");
+    let long = |seed| String::from_utf8(crate::mail::base64(&filler(32, seed))).expect("base64 is ASCII");
     let cipher = "saltSize=\"16\" blockSize=\"16\" keyBits=\"256\" hashSize=\"64\" cipherAlgorithm=\"AES\" \
                   cipherChaining=\"ChainingModeCBC\" hashAlgorithm=\"SHA512\"";
     let xml = format!(
@@ -101,24 +82,11 @@ pub fn encrypted_ooxml() -> Vec<u8> {
 
 /// A password-protected OOXML document of the older "standard" kind (Office 2007): a binary `EncryptionInfo` 3.2.
 pub fn encrypted_ooxml_standard() -> Vec<u8> {
-    let provider: Vec<u8> = "Microsoft Enhanced RSA and AES Cryptographic Provider\0"
-        .encode_utf16()
-        .flat_map(u16::to_le_bytes)
-        .collect();
+    let provider: Vec<u8> =
+        "Microsoft Enhanced RSA and AES Cryptographic Provider\0".encode_utf16().flat_map(u16::to_le_bytes).collect();
     let mut info = vec![3, 0, 2, 0];
     // Flags (CryptoAPI, AES), header size, then the header: flags, extra size, AES-128, SHA-1, key bits, AES provider.
-    for field in [
-        0x24,
-        32 + provider.len() as u32,
-        0x24,
-        0,
-        0x660e,
-        0x8004,
-        128,
-        0x18,
-        0,
-        0,
-    ] {
+    for field in [0x24, 32 + provider.len() as u32, 0x24, 0, 0x660e, 0x8004, 128, 0x18, 0, 0] {
         info.extend_from_slice(&u32::to_le_bytes(field));
     }
     info.extend_from_slice(&provider);
@@ -149,11 +117,7 @@ pub fn doc(text: &[u8], encrypted: bool) -> Vec<u8> {
     stream[0x40..0x44].copy_from_slice(&(0x800 + text.len() as u32).to_le_bytes()); // cbMac
     stream[0x4c..0x50].copy_from_slice(&(text.len() as u32).to_le_bytes()); // ccpText
     stream[0x98..0x9a].copy_from_slice(&93_u16.to_le_bytes()); // cbRgFcLcb
-    stream.extend(if encrypted {
-        filler(text.len(), 12)
-    } else {
-        text.to_vec()
-    });
+    stream.extend(if encrypted { filler(text.len(), 12) } else { text.to_vec() });
     stream.resize(stream.len().max(0x1000), 0);
     let mut table = vec![0_u8; 0x1000];
     if encrypted {
@@ -174,33 +138,16 @@ pub fn xls(text: &[u8], encrypted: bool) -> Vec<u8> {
         stream.extend_from_slice(data);
     };
     // BOF of BIFF8 globals.
-    record(
-        0x0809,
-        &[
-            0x00, 0x06, 0x05, 0x00, 0xbb, 0x0d, 0xcc, 0x07, 0, 0, 0, 0, 6, 0, 0, 0,
-        ],
-    );
+    record(0x0809, &[0x00, 0x06, 0x05, 0x00, 0xbb, 0x0d, 0xcc, 0x07, 0, 0, 0, 0, 6, 0, 0, 0]);
     if encrypted {
         let mut pass = vec![1, 0, 1, 0, 1, 0]; // RC4, version 1.1: salt, verifier, its hash
         pass.extend(filler(48, 15));
         record(0x002f, &pass);
     }
     record(0x0042, &[0xb0, 0x04]); // code page
-    let contents = if encrypted {
-        filler(text.len(), 16)
-    } else {
-        text.to_vec()
-    };
+    let contents = if encrypted { filler(text.len(), 16) } else { text.to_vec() };
     for chunk in contents.chunks(8000) {
-        record(
-            0x0204,
-            &[
-                &[0, 0, 0, 0, 15, 0][..],
-                &(chunk.len() as u16).to_le_bytes(),
-                chunk,
-            ]
-            .concat(),
-        );
+        record(0x0204, &[&[0, 0, 0, 0, 15, 0][..], &(chunk.len() as u16).to_le_bytes(), chunk].concat());
     }
     record(0x000a, &[]);
     stream.resize(stream.len().max(0x1000), 0);
@@ -219,11 +166,7 @@ pub fn ppt(text: &[u8], encrypted: bool) -> Vec<u8> {
     user.extend_from_slice(&[4, 0, 0xf4, 0x03, 3, 0, 0, 0]); // name length, versions
     user.extend_from_slice(b"user");
     user.extend_from_slice(&8_u32.to_le_bytes());
-    let contents = if encrypted {
-        filler(text.len(), 17)
-    } else {
-        text.to_vec()
-    };
+    let contents = if encrypted { filler(text.len(), 17) } else { text.to_vec() };
     let mut atom = vec![0x00, 0x00, 0xa8, 0x0f]; // TextBytesAtom
     atom.extend_from_slice(&(contents.len() as u32).to_le_bytes());
     atom.extend_from_slice(&contents);
@@ -238,9 +181,8 @@ pub fn ppt(text: &[u8], encrypted: bool) -> Vec<u8> {
 /// as they are, so put [`crate::stream::gz`] bytes in where a test has to prove that streams are handed over.
 pub fn compound(streams: &[(&str, &[u8])]) -> Vec<u8> {
     // Version 3 (sectors of 512 bytes) is what Office writes.
-    let mut file =
-        cfb::CompoundFile::create_with_version(cfb::Version::V3, Cursor::new(Vec::new()))
-            .expect("compound file into memory");
+    let mut file = cfb::CompoundFile::create_with_version(cfb::Version::V3, Cursor::new(Vec::new()))
+        .expect("compound file into memory");
     for (name, data) in streams {
         if let Some((storage, _)) = name.rsplit_once('/') {
             file.create_storage_all(storage).expect("storage");
@@ -271,9 +213,7 @@ fn word(body: &str, extra: &[(&str, &[u8])]) -> Vec<u8> {
         "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml",
     )]);
     let relations = relations("officeDocument", "word/document.xml");
-    let document = format!(
-        "{XML}<w:document xmlns:w=\"{WORD}\"><w:body><w:p>{body}</w:p></w:body></w:document>"
-    );
+    let document = format!("{XML}<w:document xmlns:w=\"{WORD}\"><w:body><w:p>{body}</w:p></w:body></w:document>");
     let mut members: Vec<(&str, &[u8])> = vec![
         ("[Content_Types].xml", types.as_bytes()),
         ("_rels/.rels", relations.as_bytes()),
@@ -284,10 +224,8 @@ fn word(body: &str, extra: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 fn content_types(parts: &[(&str, &str)]) -> String {
-    let overrides: String = parts
-        .iter()
-        .map(|(part, kind)| format!("<Override PartName=\"{part}\" ContentType=\"{kind}\"/>"))
-        .collect();
+    let overrides: String =
+        parts.iter().map(|(part, kind)| format!("<Override PartName=\"{part}\" ContentType=\"{kind}\"/>")).collect();
     format!(
         "{XML}<Types xmlns=\"http://schemas.openxmlformats.org/package/2006/content-types\">\
          <Default Extension=\"rels\" ContentType=\"application/vnd.openxmlformats-package.relationships+xml\"/>\
@@ -304,9 +242,7 @@ fn relations(kind: &str, target: &str) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]
@@ -325,21 +261,12 @@ mod tests {
             archive = zipfile.ZipFile(sys.argv[1])\n\
             for name in archive.namelist():\n  \
               if name.endswith(('.xml', '.rels')): dom.parseString(archive.read(name))";
-        for bytes in [
-            docx(&payload_text()),
-            docx_split_runs("a <b> & c"),
-            xlsx(&payload_text()),
-        ] {
+        for bytes in [docx(&payload_text()), docx_split_runs("a <b> & c"), xlsx(&payload_text())] {
             assert!(!shows_marker(&bytes));
             python_zip(&bytes).expect("python reads it");
             output_of("python3", &["-c", script, "{}"], &bytes, "zip");
         }
-        let split = seven_zip(
-            &docx_split_runs(&payload_text()),
-            "zip",
-            "",
-            "word/document.xml",
-        );
+        let split = seven_zip(&docx_split_runs(&payload_text()), "zip", "", "word/document.xml");
         assert!(!shows_marker(&split));
     }
 
@@ -351,13 +278,9 @@ mod tests {
         for bytes in [doc(&data, false), xls(&data, false), ppt(&data, false)] {
             assert!(bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0]));
         }
-        for bytes in [
-            doc(&data, true),
-            xls(&data, true),
-            ppt(&data, true),
-            encrypted_ooxml(),
-            encrypted_ooxml_standard(),
-        ] {
+        for bytes in
+            [doc(&data, true), xls(&data, true), ppt(&data, true), encrypted_ooxml(), encrypted_ooxml_standard()]
+        {
             assert!(!shows_marker(&bytes));
         }
         let info = seven_zip(&encrypted_ooxml(), "doc", "", "EncryptionInfo");

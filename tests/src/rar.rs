@@ -219,12 +219,7 @@ mod tests {
             if flags & 1 != 0 {
                 read(&mut at);
             }
-            at = end
-                + if flags & 2 != 0 {
-                    read(&mut at) as usize
-                } else {
-                    0
-                };
+            at = end + if flags & 2 != 0 { read(&mut at) as usize } else { 0 };
         }
         kinds
     }
@@ -232,10 +227,7 @@ mod tests {
     #[test]
     fn rar5_headers_lead_from_one_to_the_next() {
         let data = payload();
-        assert_eq!(
-            walk5(&rar5(&[("a.txt", b"abc"), ("b.txt", &data)])),
-            [1, 2, 2, 5]
-        );
+        assert_eq!(walk5(&rar5(&[("a.txt", b"abc"), ("b.txt", &data)])), [1, 2, 2, 5]);
         assert_eq!(walk5(&rar5_hiding(&data)), [1, 2, 5]);
         assert_eq!(walk5(&rar5_encrypted("a.txt")), [1, 2, 5]);
         assert_eq!(walk5(&rar5_empty()), [1, 5]);
@@ -246,10 +238,7 @@ mod tests {
     fn rar4_headers_lead_from_one_to_the_next() {
         let data = payload();
         for (bytes, expected) in [
-            (
-                rar4(&[("a.txt", b"abc"), ("b.txt", &data)]),
-                &[0x73, 0x74, 0x74, 0x7b][..],
-            ),
+            (rar4(&[("a.txt", b"abc"), ("b.txt", &data)]), &[0x73, 0x74, 0x74, 0x7b][..]),
             (rar4_hiding(&data), &[0x73, 0x74, 0x7b]),
             (rar4_encrypted("a.txt"), &[0x73, 0x74, 0x7b]),
             (rar4_empty(), &[0x73, 0x7b]),
@@ -260,15 +249,8 @@ mod tests {
                 let crc = crc32fast::hash(&bytes[at + 2..at + size]) as u16;
                 assert_eq!(bytes[at..at + 2], crc.to_le_bytes());
                 kinds.push(bytes[at + 2]);
-                let packed: [u8; 4] = bytes[at + 7..]
-                    .get(..4)
-                    .map_or([0; 4], |b| b.try_into().expect("four bytes"));
-                at += size
-                    + if bytes[at + 2] == 0x74 {
-                        u32::from_le_bytes(packed) as usize
-                    } else {
-                        0
-                    };
+                let packed: [u8; 4] = bytes[at + 7..].get(..4).map_or([0; 4], |b| b.try_into().expect("four bytes"));
+                at += size + if bytes[at + 2] == 0x74 { u32::from_le_bytes(packed) as usize } else { 0 };
             }
             assert_eq!(kinds, expected);
         }
@@ -276,9 +258,7 @@ mod tests {
 
     #[test]
     fn hidden_payloads_do_not_show() {
-        assert!(
-            shows_marker(&rar4(&[("a", &payload())])) && shows_marker(&rar5(&[("a", &payload())]))
-        );
+        assert!(shows_marker(&rar4(&[("a", &payload())])) && shows_marker(&rar5(&[("a", &payload())])));
         assert!(!shows_marker(&rar4_hiding(&payload())) && !shows_marker(&rar5_hiding(&payload())));
     }
 }

@@ -26,14 +26,7 @@ pub enum Method {
 
 impl Method {
     /// Every method, for tests that walk them.
-    pub const ALL: [Self; 6] = [
-        Self::Copy,
-        Self::Lzma,
-        Self::Lzma2,
-        Self::Bzip2,
-        Self::Deflate,
-        Self::Ppmd,
-    ];
+    pub const ALL: [Self; 6] = [Self::Copy, Self::Lzma, Self::Lzma2, Self::Bzip2, Self::Deflate, Self::Ppmd];
 
     fn encoder(self) -> EncoderConfiguration {
         EncoderConfiguration::new(match self {
@@ -97,23 +90,14 @@ pub fn bad_header_crc(data: &[u8]) -> Vec<u8> {
 
 fn lock() -> EncoderConfiguration {
     let options = AesEncoderOptions::new(Password::from(PASSWORD));
-    EncoderConfiguration::new(EncoderMethod::AES256_SHA256)
-        .with_options(EncoderOptions::Aes(options))
+    EncoderConfiguration::new(EncoderMethod::AES256_SHA256).with_options(EncoderOptions::Aes(options))
 }
 
-fn write(
-    methods: Vec<EncoderConfiguration>,
-    encrypt_header: bool,
-    members: &[(&str, &[u8])],
-) -> Vec<u8> {
+fn write(methods: Vec<EncoderConfiguration>, encrypt_header: bool, members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = ArchiveWriter::new(Cursor::new(Vec::new())).expect("7z into memory");
-    writer
-        .set_content_methods(methods)
-        .set_encrypt_header(encrypt_header);
+    writer.set_content_methods(methods).set_encrypt_header(encrypt_header);
     for (name, data) in members {
-        writer
-            .push_archive_entry(ArchiveEntry::new_file(name), Some(*data))
-            .expect("7z into memory");
+        writer.push_archive_entry(ArchiveEntry::new_file(name), Some(*data)).expect("7z into memory");
     }
     writer.finish().expect("7z into memory").into_inner()
 }
@@ -127,25 +111,16 @@ mod tests {
     #[test]
     fn every_method_unpacks_elsewhere_and_hides_the_marker() {
         for method in Method::ALL {
-            let bytes = with_method(
-                method,
-                &[("readme.txt", &harmless()), ("letter.txt", &payload())],
-            );
+            let bytes = with_method(method, &[("readme.txt", &harmless()), ("letter.txt", &payload())]);
             assert_eq!(shows_marker(&bytes), method == Method::Copy, "{method:?}");
-            assert!(
-                seven_zip(&bytes, "7z", "", "letter.txt") == payload(),
-                "{method:?}"
-            );
+            assert!(seven_zip(&bytes, "7z", "", "letter.txt") == payload(), "{method:?}");
         }
     }
 
     #[test]
     fn encrypted_ones_open_with_the_password_and_not_without() {
         let data = payload();
-        for bytes in [
-            encrypted(&[("letter.txt", &data)]),
-            encrypted_headers(&[("letter.txt", &data)]),
-        ] {
+        for bytes in [encrypted(&[("letter.txt", &data)]), encrypted_headers(&[("letter.txt", &data)])] {
             assert!(!shows_marker(&bytes));
             assert!(seven_zip(&bytes, "7z", PASSWORD, "letter.txt") == data);
             seven_zip_refuses(&bytes, "7z");
@@ -154,26 +129,18 @@ mod tests {
 
     #[test]
     fn only_the_encrypted_headers_hide_the_names() {
-        for (bytes, shown) in [
-            (encrypted(&[("letter.txt", b"a")]), true),
-            (encrypted_headers(&[("letter.txt", b"a")]), false),
-        ] {
+        for (bytes, shown) in
+            [(encrypted(&[("letter.txt", b"a")]), true), (encrypted_headers(&[("letter.txt", b"a")]), false)]
+        {
             let output = tool("7z", &["l", "-pwrong", "{}"], &bytes, "7z");
-            assert_eq!(
-                String::from_utf8_lossy(&output.stdout).contains("letter.txt"),
-                shown
-            );
+            assert_eq!(String::from_utf8_lossy(&output.stdout).contains("letter.txt"), shown);
         }
     }
 
     #[test]
     fn the_broken_ones_are_refused() {
         let data = payload();
-        for bytes in [
-            truncated(&[("letter.txt", &data)]),
-            corrupt(&data),
-            bad_header_crc(&data),
-        ] {
+        for bytes in [truncated(&[("letter.txt", &data)]), corrupt(&data), bad_header_crc(&data)] {
             assert!(!shows_marker(&bytes));
             seven_zip_refuses(&bytes, "7z");
         }

@@ -67,8 +67,7 @@ pub fn bz2_corrupt(data: &[u8]) -> Vec<u8> {
 
 /// One xz stream.
 pub fn xz(data: &[u8]) -> Vec<u8> {
-    let mut writer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1))
-        .expect("xz options");
+    let mut writer = lzma_rust2::XzWriter::new(Vec::new(), lzma_rust2::XzOptions::with_preset(1)).expect("xz options");
     writer.write_all(data).expect("xz into memory");
     writer.finish().expect("xz into memory")
 }
@@ -129,14 +128,8 @@ mod tests {
             ("xz", xz(&second), xz_two(&first, &second)),
         ] {
             assert!(!shows_marker(&one) && !shows_marker(&two), "{program}");
-            assert_eq!(
-                output_of(program, &["-dc", "{}"], &one, program_ending(program)),
-                second
-            );
-            assert_eq!(
-                output_of(program, &["-dc", "{}"], &two, program_ending(program)),
-                both
-            );
+            assert_eq!(output_of(program, &["-dc", "{}"], &one, program_ending(program)), second);
+            assert_eq!(output_of(program, &["-dc", "{}"], &two, program_ending(program)), both);
         }
     }
 
@@ -164,10 +157,7 @@ mod tests {
         let data = payload();
         let (zst, lz4) = (zst(&data), lz4(&data));
         assert!(!shows_marker(&zst) && !shows_marker(&lz4));
-        assert!(
-            zst.starts_with(&[0x28, 0xb5, 0x2f, 0xfd])
-                && lz4.starts_with(&[0x04, 0x22, 0x4d, 0x18])
-        );
+        assert!(zst.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) && lz4.starts_with(&[0x04, 0x22, 0x4d, 0x18]));
         let mut back = Vec::new();
         let mut decoder = ruzstd::decoding::StreamingDecoder::new(&zst[..]).expect("a zstd frame");
         std::io::Read::read_to_end(&mut decoder, &mut back).expect("a sound frame");

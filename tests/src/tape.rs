@@ -41,13 +41,7 @@ pub fn tar_as(style: Style, members: &[(&str, &[u8])]) -> Vec<u8> {
                 short = &name[..name.len().min(100)];
             }
             Style::Pax => {
-                member(
-                    &mut out,
-                    "PaxHeaders/x",
-                    pax_record("path", name).as_bytes(),
-                    b'x',
-                    false,
-                );
+                member(&mut out, "PaxHeaders/x", pax_record("path", name).as_bytes(), b'x', false);
                 short = "short-name";
             }
         }
@@ -103,32 +97,10 @@ pub fn tar_xz(members: &[(&str, &[u8])]) -> Vec<u8> {
 /// A cpio archive in the "newc" format (magic 070701), as initramfs and RPM use.
 pub fn cpio(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = Vec::new();
-    for (index, (name, data)) in members
-        .iter()
-        .chain(&[("TRAILER!!!", &b""[..])])
-        .enumerate()
-    {
-        let (mode, inode) = if *name == "TRAILER!!!" {
-            (0, 0)
-        } else {
-            (0o100_644, index + 1)
-        };
+    for (index, (name, data)) in members.iter().chain(&[("TRAILER!!!", &b""[..])]).enumerate() {
+        let (mode, inode) = if *name == "TRAILER!!!" { (0, 0) } else { (0o100_644, index + 1) };
         // inode, mode, uid, gid, links, mtime, size, device (2), special device (2), name length, check
-        let fields = [
-            inode,
-            mode,
-            0,
-            0,
-            1,
-            0,
-            data.len(),
-            0,
-            0,
-            0,
-            0,
-            name.len() + 1,
-            0,
-        ];
+        let fields = [inode, mode, 0, 0, 1, 0, data.len(), 0, 0, 0, 0, name.len() + 1, 0];
         out.extend_from_slice(b"070701");
         for field in fields {
             out.extend_from_slice(format!("{field:08x}").as_bytes());
@@ -146,13 +118,7 @@ pub fn cpio(members: &[(&str, &[u8])]) -> Vec<u8> {
 pub fn ar(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut out = b"!<arch>\n".to_vec();
     for (name, data) in members {
-        out.extend_from_slice(
-            format!(
-                "{name:<16}0           0     0     100644  {:<10}`\n",
-                data.len()
-            )
-            .as_bytes(),
-        );
+        out.extend_from_slice(format!("{name:<16}0           0     0     100644  {:<10}`\n", data.len()).as_bytes());
         out.extend_from_slice(data);
         if data.len() % 2 == 1 {
             out.push(b'\n');
@@ -168,10 +134,7 @@ pub fn deb(data: &[u8]) -> Vec<u8> {
     ar(&[
         ("debian-binary", b"2.0\n"),
         ("control.tar.gz", &tar_gz(&[("./control", control)])),
-        (
-            "data.tar.xz",
-            &tar_xz(&[("./usr/", b""), ("./usr/share/letter.txt", data)]),
-        ),
+        ("data.tar.xz", &tar_xz(&[("./usr/", b""), ("./usr/share/letter.txt", data)])),
     ])
 }
 
@@ -230,10 +193,7 @@ mod tests {
             (Style::Pax, &long),
         ] {
             let bytes = tar_as(style, &[("folder/", b""), (name, &data)]);
-            assert!(
-                output_of("tar", &["-xOf", "{}", name], &bytes, "tar") == data,
-                "{style:?}"
-            );
+            assert!(output_of("tar", &["-xOf", "{}", name], &bytes, "tar") == data, "{style:?}");
         }
     }
 
@@ -246,21 +206,14 @@ mod tests {
             ("tar.xz", tar_xz(&[("letter.txt", &data)])),
         ] {
             assert!(!shows_marker(&bytes), "{ending}");
-            assert!(
-                output_of("tar", &["-xOf", "{}", "letter.txt"], &bytes, ending) == data,
-                "{ending}"
-            );
+            assert!(output_of("tar", &["-xOf", "{}", "letter.txt"], &bytes, ending) == data, "{ending}");
         }
     }
 
     #[test]
     fn tar_refuses_the_broken_ones() {
         let data = payload();
-        for bytes in [
-            tar_truncated(&[("letter.txt", &data)]),
-            tar_bad_checksum(&data),
-            tar_size_lies(&data),
-        ] {
+        for bytes in [tar_truncated(&[("letter.txt", &data)]), tar_bad_checksum(&data), tar_size_lies(&data)] {
             assert!(!tool("tar", &["-tf", "{}"], &bytes, "tar").status.success());
         }
     }
@@ -268,22 +221,8 @@ mod tests {
     #[test]
     fn cpio_and_ar_are_read_by_seven_zip() {
         let data = payload();
-        assert!(
-            seven_zip(
-                &cpio(&[("a.txt", b"abc"), ("b.txt", &data)]),
-                "cpio",
-                "",
-                "b.txt"
-            ) == data
-        );
-        assert!(
-            seven_zip(
-                &ar(&[("a.txt", b"abc"), ("b.txt", &data)]),
-                "a",
-                "",
-                "b.txt"
-            ) == data
-        );
+        assert!(seven_zip(&cpio(&[("a.txt", b"abc"), ("b.txt", &data)]), "cpio", "", "b.txt") == data);
+        assert!(seven_zip(&ar(&[("a.txt", b"abc"), ("b.txt", &data)]), "a", "", "b.txt") == data);
         assert!(!shows_marker(&deb(&data)));
         seven_zip(&deb(&data), "deb", "", "data.tar");
     }

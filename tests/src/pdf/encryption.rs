@@ -23,13 +23,7 @@ pub enum Cipher {
 
 impl Cipher {
     /// Every cipher, for tests that walk them.
-    pub const ALL: [Self; 5] = [
-        Self::Rc4Bits40,
-        Self::Rc4Bits128,
-        Self::Aes128,
-        Self::Aes256R5,
-        Self::Aes256,
-    ];
+    pub const ALL: [Self; 5] = [Self::Rc4Bits40, Self::Rc4Bits128, Self::Aes128, Self::Aes256R5, Self::Aes256];
 }
 
 /// The keys of one document.
@@ -48,8 +42,8 @@ pub struct Lock {
 const PERMISSIONS: i32 = -44;
 
 const PADDING: [u8; 32] = [
-    0x28, 0xbf, 0x4e, 0x5e, 0x4e, 0x75, 0x8a, 0x41, 0x64, 0x00, 0x4e, 0x56, 0xff, 0xfa, 0x01, 0x08,
-    0x2e, 0x2e, 0x00, 0xb6, 0xd0, 0x68, 0x3e, 0x80, 0x2f, 0x0c, 0xa9, 0xfe, 0x64, 0x53, 0x69, 0x7a,
+    0x28, 0xbf, 0x4e, 0x5e, 0x4e, 0x75, 0x8a, 0x41, 0x64, 0x00, 0x4e, 0x56, 0xff, 0xfa, 0x01, 0x08, 0x2e, 0x2e, 0x00,
+    0xb6, 0xd0, 0x68, 0x3e, 0x80, 0x2f, 0x0c, 0xa9, 0xfe, 0x64, 0x53, 0x69, 0x7a,
 ];
 
 impl Lock {
@@ -57,9 +51,7 @@ impl Lock {
     pub fn new(cipher: Cipher, user: &str, owner: &str) -> Self {
         let id = filler(16, 51);
         match cipher {
-            Cipher::Aes256R5 | Cipher::Aes256 => {
-                Self::aes256(cipher, id, user.as_bytes(), owner.as_bytes())
-            }
+            Cipher::Aes256R5 | Cipher::Aes256 => Self::aes256(cipher, id, user.as_bytes(), owner.as_bytes()),
             _ => Self::older(cipher, id, user.as_bytes(), owner.as_bytes()),
         }
     }
@@ -73,9 +65,7 @@ impl Lock {
     pub fn dictionary(&self) -> String {
         let (owner, user) = (hex(&self.owner), hex(&self.user));
         let filter = |method: &str| {
-            format!(
-                "/CF << /StdCF << /CFM /{method} /AuthEvent /DocOpen >> >> /StmF /StdCF /StrF /StdCF"
-            )
+            format!("/CF << /StdCF << /CFM /{method} /AuthEvent /DocOpen >> >> /StmF /StdCF /StrF /StdCF")
         };
         let specific = match self.cipher {
             Cipher::Rc4Bits40 => "/V 1 /R 2 /Length 40".to_owned(),
@@ -84,20 +74,10 @@ impl Lock {
             Cipher::Aes256R5 => format!("/V 5 /R 5 /Length 256 {}", filter("AESV3")),
             Cipher::Aes256 => format!("/V 5 /R 6 /Length 256 {}", filter("AESV3")),
         };
-        let wrapped =
-            self.wrapped
-                .as_ref()
-                .map_or(String::new(), |[owner_key, user_key, permissions]| {
-                    format!(
-                        "/OE <{}> /UE <{}> /Perms <{}>",
-                        hex(owner_key),
-                        hex(user_key),
-                        hex(permissions)
-                    )
-                });
-        format!(
-            "<< /Filter /Standard {specific} /P {PERMISSIONS} /O <{owner}> /U <{user}> {wrapped} >>"
-        )
+        let wrapped = self.wrapped.as_ref().map_or(String::new(), |[owner_key, user_key, permissions]| {
+            format!("/OE <{}> /UE <{}> /Perms <{}>", hex(owner_key), hex(user_key), hex(permissions))
+        });
+        format!("<< /Filter /Standard {specific} /P {PERMISSIONS} /O <{owner}> /U <{user}> {wrapped} >>")
     }
 
     /// Encrypts a string or a stream of object `number`, generation 0.
@@ -122,11 +102,7 @@ impl Lock {
 
     /// Algorithms 2 to 5.
     fn older(cipher: Cipher, id: Vec<u8>, user: &[u8], owner: &[u8]) -> Self {
-        let (length, rounds) = if cipher == Cipher::Rc4Bits40 {
-            (5, 0)
-        } else {
-            (16, 50)
-        };
+        let (length, rounds) = if cipher == Cipher::Rc4Bits40 { (5, 0) } else { (16, 50) };
         let strengthen = |mut hash: Vec<u8>| {
             for _ in 0..rounds {
                 hash = Md5::digest(&hash[..length]).to_vec();
@@ -136,11 +112,7 @@ impl Lock {
         };
         // From revision 3 on, RC4 runs twenty times, with the number of the round mixed into the key.
         let scramble = |key: &[u8], data: &[u8]| {
-            let rounds = if cipher == Cipher::Rc4Bits40 {
-                0..=0
-            } else {
-                0..=19_u8
-            };
+            let rounds = if cipher == Cipher::Rc4Bits40 { 0..=0 } else { 0..=19_u8 };
             rounds.fold(data.to_vec(), |data, round| {
                 let key: Vec<u8> = key.iter().map(|byte| byte ^ round).collect();
                 rc4(&key, &data)
@@ -157,14 +129,7 @@ impl Lock {
             let hash = Md5::digest([&PADDING[..], &id].concat());
             [scramble(&key, &hash), vec![0; 16]].concat()
         };
-        Self {
-            cipher,
-            id,
-            key,
-            owner,
-            user,
-            wrapped: None,
-        }
+        Self { cipher, id, key, owner, user, wrapped: None }
     }
 
     /// Algorithms 8 to 10.
@@ -177,10 +142,7 @@ impl Lock {
         let entry = |password: &[u8], seed, user: &[u8]| {
             let (check, wrap) = (filler(8, seed), filler(8, seed + 1));
             // filler begins with the same eight bytes: take others, salts should differ.
-            let (check, wrap) = (
-                hash(b"", &check, b"check")[..8].to_vec(),
-                hash(b"", &wrap, b"wrap")[..8].to_vec(),
-            );
+            let (check, wrap) = (hash(b"", &check, b"check")[..8].to_vec(), hash(b"", &wrap, b"wrap")[..8].to_vec());
             let stored = [hash(password, &check, user), check, wrap.clone()].concat();
             let wrapped = cbc(&hash(password, &wrap, user), &[0; 16], &key);
             (stored, wrapped)
@@ -190,14 +152,7 @@ impl Lock {
         let mut permissions = [&PERMISSIONS.to_le_bytes()[..], &[0xff; 4], b"Tadb"].concat();
         permissions.extend_from_slice(&[1, 2, 3, 4]);
         let permissions = cbc(&key, &[0; 16], &permissions); // one block, so ECB
-        Self {
-            cipher,
-            id,
-            key,
-            owner,
-            user,
-            wrapped: Some([owner_key, user_key, permissions]),
-        }
+        Self { cipher, id, key, owner, user, wrapped: Some([owner_key, user_key, permissions]) }
     }
 }
 
@@ -241,9 +196,12 @@ fn rc4(key: &[u8], data: &[u8]) -> Vec<u8> {
         .collect()
 }
 
+/// Encrypts one block in place.
+type EncryptBlock = Box<dyn Fn(&mut [u8; 16])>;
+
 /// AES in CBC mode on whole blocks.
 fn cbc(key: &[u8], iv: &[u8], data: &[u8]) -> Vec<u8> {
-    let encrypt: Box<dyn Fn(&mut [u8; 16])> = if key.len() == 16 {
+    let encrypt: EncryptBlock = if key.len() == 16 {
         let cipher = aes::Aes128::new_from_slice(key).expect("16 bytes");
         Box::new(move |block| cipher.encrypt_block(block.into()))
     } else {

@@ -26,41 +26,23 @@ pub struct Pdf {
 
 /// A page of text in a compressed stream.
 pub fn page(text: &str) -> Vec<u8> {
-    Pdf {
-        text: text.to_owned(),
-        ..Pdf::default()
-    }
-    .build()
+    Pdf { text: text.to_owned(), ..Pdf::default() }.build()
 }
 
 /// A page of text in a stream that is not compressed: the outer layer already shows it.
 pub fn page_uncompressed(text: &str) -> Vec<u8> {
-    Pdf {
-        text: text.to_owned(),
-        uncompressed: true,
-        ..Pdf::default()
-    }
-    .build()
+    Pdf { text: text.to_owned(), uncompressed: true, ..Pdf::default() }.build()
 }
 
 /// A page and an attached file (`/EmbeddedFile`): proves that attachments are handed over.
 pub fn attachment(name: &str, data: &[u8]) -> Vec<u8> {
-    Pdf {
-        text: "see the attachment".to_owned(),
-        attachment: Some((name.to_owned(), data.to_vec())),
-        ..Pdf::default()
-    }
-    .build()
+    Pdf { text: "see the attachment".to_owned(), attachment: Some((name.to_owned(), data.to_vec())), ..Pdf::default() }
+        .build()
 }
 
 /// A page and a script that runs on opening.
 pub fn script(source: &str) -> Vec<u8> {
-    Pdf {
-        text: "see the script".to_owned(),
-        script: Some(source.to_owned()),
-        ..Pdf::default()
-    }
-    .build()
+    Pdf { text: "see the script".to_owned(), script: Some(source.to_owned()), ..Pdf::default() }.build()
 }
 
 /// An attachment in a document that opens with [`PASSWORD`](crate::zip::encrypted::PASSWORD) only: unscannable.
@@ -77,10 +59,7 @@ pub fn encrypted_empty_password(cipher: Cipher, name: &str, data: &[u8]) -> Vec<
 /// A document cut in its middle: no cross-reference table, no trailer, and the last stream has no end.
 pub fn truncated(name: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = attachment(name, data);
-    let start = bytes
-        .windows(16)
-        .position(|window| window.starts_with(b"/EmbeddedFile /"))
-        .expect("an attachment");
+    let start = bytes.windows(16).position(|window| window.starts_with(b"/EmbeddedFile /")).expect("an attachment");
     bytes.truncate(start + (bytes.len() - start) / 4);
     bytes
 }
@@ -96,10 +75,7 @@ pub fn unknown_filter(data: &[u8]) -> Vec<u8> {
 pub fn corrupt(name: &str, data: &[u8]) -> Vec<u8> {
     let mut bytes = attachment(name, data);
     let find = |what: &[u8], from: usize| {
-        from + bytes[from..]
-            .windows(what.len())
-            .position(|window| window == what)
-            .expect("an attachment")
+        from + bytes[from..].windows(what.len()).position(|window| window == what).expect("an attachment")
     };
     let start = find(b"stream\n", find(b"/EmbeddedFile /", 0));
     let middle = start + (find(b"endstream", start + 7) - start) / 3;
@@ -122,10 +98,7 @@ fn locked(cipher: Cipher, user: &str, name: &str, data: &[u8]) -> Vec<u8> {
 impl Pdf {
     /// Writes the document.
     pub fn build(&self) -> Vec<u8> {
-        let lock = self
-            .lock
-            .as_ref()
-            .map(|(cipher, user, owner)| Lock::new(*cipher, user, owner));
+        let lock = self.lock.as_ref().map(|(cipher, user, owner)| Lock::new(*cipher, user, owner));
         let mut catalog = String::from("/Type /Catalog /Pages 2 0 R");
         let mut objects = skeleton();
         objects[4] = self.stream("", self.page_contents().as_bytes(), &lock, 5);
@@ -134,16 +107,9 @@ impl Pdf {
             objects.push(self.stream("/Type /EmbeddedFile", data, &lock, number));
             // Strings are encrypted like streams are, under the number of their object.
             let seal = |object| string(name.as_bytes(), &lock, object);
-            let spec = format!(
-                "<< /Type /Filespec /F {0} /UF {0} /EF << /F {number} 0 R >> >>",
-                seal(number + 1)
-            );
+            let spec = format!("<< /Type /Filespec /F {0} /UF {0} /EF << /F {number} 0 R >> >>", seal(number + 1));
             objects.push(spec.into_bytes());
-            catalog += &format!(
-                " /Names << /EmbeddedFiles << /Names [{} {} 0 R] >> >>",
-                seal(1),
-                number + 1
-            );
+            catalog += &format!(" /Names << /EmbeddedFiles << /Names [{} {} 0 R] >> >>", seal(1), number + 1);
         }
         if let Some(source) = &self.script {
             let number = objects.len() + 1;
@@ -155,33 +121,20 @@ impl Pdf {
             None => write(&objects, "", &[]),
             Some(lock) => {
                 objects.push(lock.dictionary().into_bytes());
-                write(
-                    &objects,
-                    &format!("/Encrypt {} 0 R", objects.len()),
-                    lock.id(),
-                )
+                write(&objects, &format!("/Encrypt {} 0 R", objects.len()), lock.id())
             }
         }
     }
 
     fn page_contents(&self) -> String {
-        let escaped = self
-            .text
-            .replace('\\', "\\\\")
-            .replace('(', "\\(")
-            .replace(')', "\\)");
+        let escaped = self.text.replace('\\', "\\\\").replace('(', "\\(").replace(')', "\\)");
         format!("BT /F1 12 Tf 72 720 Td ({escaped}) Tj ET")
     }
 
     fn stream(&self, entries: &str, data: &[u8], lock: &Option<Lock>, object: usize) -> Vec<u8> {
-        let (filter, packed) = if self.uncompressed {
-            ("", data.to_vec())
-        } else {
-            ("/Filter /FlateDecode", zlib(data))
-        };
-        let packed = lock
-            .as_ref()
-            .map_or(packed.clone(), |lock| lock.encrypt(object as u32, &packed));
+        let (filter, packed) =
+            if self.uncompressed { ("", data.to_vec()) } else { ("/Filter /FlateDecode", zlib(data)) };
+        let packed = lock.as_ref().map_or(packed.clone(), |lock| lock.encrypt(object as u32, &packed));
         stream(&format!("{entries} {filter}"), &packed)
     }
 }
@@ -208,9 +161,7 @@ fn stream(entries: &str, data: &[u8]) -> Vec<u8> {
 
 /// A string in hexadecimal, encrypted where the document is.
 fn string(text: &[u8], lock: &Option<Lock>, object: usize) -> String {
-    let bytes = lock
-        .as_ref()
-        .map_or_else(|| text.to_vec(), |lock| lock.encrypt(object as u32, text));
+    let bytes = lock.as_ref().map_or_else(|| text.to_vec(), |lock| lock.encrypt(object as u32, text));
     format!("<{}>", crate::marker::hex(&bytes))
 }
 
@@ -225,17 +176,11 @@ fn write(objects: &[Vec<u8>], trailer: &str, id: &[u8]) -> Vec<u8> {
         out.extend_from_slice(b"\nendobj\n");
     }
     let start = out.len();
-    out.extend_from_slice(
-        format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).as_bytes(),
-    );
+    out.extend_from_slice(format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1).as_bytes());
     for offset in offsets {
         out.extend_from_slice(format!("{offset:010} 00000 n \n").as_bytes());
     }
-    let id = crate::marker::hex(if id.is_empty() {
-        b"0123456789abcdef"
-    } else {
-        id
-    });
+    let id = crate::marker::hex(if id.is_empty() { b"0123456789abcdef" } else { id });
     out.extend_from_slice(
         format!(
             "trailer\n<< /Size {} /Root 1 0 R /ID [<{id}> <{id}>] {trailer} >>\nstartxref\n{start}\n%%EOF\n",
@@ -263,23 +208,14 @@ mod tests {
         let password = format!("--password={password}");
         let check = tool("qpdf", &[&password, "--check", "{}"], bytes, "pdf");
         assert!(check.status.success(), "{}", crate::testing::said(&check));
-        output_of(
-            "qpdf",
-            &[&password, "--show-attachment=letter.txt", "{}"],
-            bytes,
-            "pdf",
-        )
+        output_of("qpdf", &[&password, "--show-attachment=letter.txt", "{}"], bytes, "pdf")
     }
 
     #[test]
     fn qpdf_finds_the_plain_ones_sound() {
         let text = String::from_utf8([b"(a) ", &marker()[..]].concat()).expect("ASCII");
         assert!(shows_marker(&page_uncompressed(&text)));
-        for bytes in [
-            page(&text),
-            page_uncompressed(&text),
-            script("app.alert(1);"),
-        ] {
+        for bytes in [page(&text), page_uncompressed(&text), script("app.alert(1);")] {
             output_of("qpdf", &["--check", "{}"], &bytes, "pdf");
         }
         assert!(!shows_marker(&attachment("letter.txt", &payload())));
@@ -293,20 +229,9 @@ mod tests {
             let bytes = encrypted(cipher, "letter.txt", &data);
             assert!(!shows_marker(&bytes));
             assert!(qpdf_attachment(&bytes, PASSWORD) == data, "{cipher:?}");
-            assert!(
-                qpdf_attachment(&bytes, "owner-password") == data,
-                "{cipher:?}"
-            );
-            assert!(
-                !tool("qpdf", &["--check", "{}"], &bytes, "pdf")
-                    .status
-                    .success(),
-                "{cipher:?}"
-            );
-            assert!(
-                qpdf_attachment(&encrypted_empty_password(cipher, "letter.txt", &data), "") == data,
-                "{cipher:?}"
-            );
+            assert!(qpdf_attachment(&bytes, "owner-password") == data, "{cipher:?}");
+            assert!(!tool("qpdf", &["--check", "{}"], &bytes, "pdf").status.success(), "{cipher:?}");
+            assert!(qpdf_attachment(&encrypted_empty_password(cipher, "letter.txt", &data), "") == data, "{cipher:?}");
         }
     }
 
@@ -315,12 +240,7 @@ mod tests {
         let data = payload();
         for bytes in [truncated("letter.txt", &data), corrupt("letter.txt", &data)] {
             assert!(!shows_marker(&bytes));
-            let output = tool(
-                "qpdf",
-                &["--show-attachment=letter.txt", "{}"],
-                &bytes,
-                "pdf",
-            );
+            let output = tool("qpdf", &["--show-attachment=letter.txt", "{}"], &bytes, "pdf");
             assert!(!output.status.success() && output.stdout != data);
         }
     }

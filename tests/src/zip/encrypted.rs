@@ -19,24 +19,14 @@ pub enum Aes {
 
 /// Members under the traditional cipher (ZipCrypto): general purpose bit 0, method as if plain.
 pub fn zipcrypto(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let entries: Vec<_> = members
-        .iter()
-        .map(|(name, data)| lock(entry(name, data, Method::Deflate)))
-        .collect();
+    let entries: Vec<_> = members.iter().map(|(name, data)| lock(entry(name, data, Method::Deflate))).collect();
     raw::write(&[], &entries, &[])
 }
 
 /// Plain members first, then ZipCrypto ones: proves that one unreadable member among readable ones is noticed.
 pub fn mixed(plain: &[(&str, &[u8])], locked: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut entries: Vec<_> = plain
-        .iter()
-        .map(|(name, data)| entry(name, data, Method::Deflate))
-        .collect();
-    entries.extend(
-        locked
-            .iter()
-            .map(|(name, data)| lock(entry(name, data, Method::Deflate))),
-    );
+    let mut entries: Vec<_> = plain.iter().map(|(name, data)| entry(name, data, Method::Deflate)).collect();
+    entries.extend(locked.iter().map(|(name, data)| lock(entry(name, data, Method::Deflate))));
     raw::write(&[], &entries, &[])
 }
 
@@ -103,11 +93,7 @@ impl Keys {
 
     fn update(&mut self, plain: u8) {
         self.0 = crc_step(self.0, plain);
-        self.1 = self
-            .1
-            .wrapping_add(self.0 & 0xff)
-            .wrapping_mul(134_775_813)
-            .wrapping_add(1);
+        self.1 = self.1.wrapping_add(self.0 & 0xff).wrapping_mul(134_775_813).wrapping_add(1);
         self.2 = crc_step(self.2, (self.1 >> 24) as u8);
     }
 }
@@ -116,11 +102,7 @@ impl Keys {
 fn crc_step(crc: u32, byte: u8) -> u32 {
     let mut value = (crc ^ u32::from(byte)) & 0xff;
     for _ in 0..8 {
-        value = if value & 1 == 1 {
-            (value >> 1) ^ 0xedb8_8320
-        } else {
-            value >> 1
-        };
+        value = if value & 1 == 1 { (value >> 1) ^ 0xedb8_8320 } else { value >> 1 };
     }
     value ^ (crc >> 8)
 }

@@ -35,15 +35,8 @@ pub enum Method {
 
 impl Method {
     /// Every method, for tests that walk them.
-    pub const ALL: [Self; 7] = [
-        Self::Stored,
-        Self::Deflate,
-        Self::Deflate64,
-        Self::Bzip2,
-        Self::Lzma,
-        Self::Zstd,
-        Self::Ppmd,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Stored, Self::Deflate, Self::Deflate64, Self::Bzip2, Self::Lzma, Self::Zstd, Self::Ppmd];
 
     /// The number that the headers carry.
     pub fn number(self) -> u16 {
@@ -93,10 +86,7 @@ pub fn plain(members: &[(&str, &[u8])]) -> Vec<u8> {
 
 /// The same with another method: proves which methods are unpacked and which must be called unsupported.
 pub fn with_method(method: Method, members: &[(&str, &[u8])]) -> Vec<u8> {
-    let entries: Vec<_> = members
-        .iter()
-        .map(|(name, data)| entry(name, data, method))
-        .collect();
+    let entries: Vec<_> = members.iter().map(|(name, data)| entry(name, data, method)).collect();
     raw::write(&[], &entries, &[])
 }
 
@@ -117,16 +107,8 @@ pub fn nested(depth: usize, data: &[u8]) -> Vec<u8> {
 pub fn many(count: usize, infected: Option<usize>) -> Vec<u8> {
     let entries: Vec<_> = (0..count)
         .map(|index| {
-            let data = if infected == Some(index) {
-                payload()
-            } else {
-                text(80, index as u64)
-            };
-            entry(
-                &format!("folder{}/note{index}.txt", index / 100),
-                &data,
-                Method::Deflate,
-            )
+            let data = if infected == Some(index) { payload() } else { text(80, index as u64) };
+            entry(&format!("folder{}/note{index}.txt", index / 100), &data, Method::Deflate)
         })
         .collect();
     raw::write(&[], &entries, &[])
@@ -179,20 +161,14 @@ pub fn empty() -> Vec<u8> {
 
 /// A sound archive with a comment behind it.
 pub fn with_comment(members: &[(&str, &[u8])], comment: &[u8]) -> Vec<u8> {
-    let entries: Vec<_> = members
-        .iter()
-        .map(|(name, data)| entry(name, data, Method::Deflate))
-        .collect();
+    let entries: Vec<_> = members.iter().map(|(name, data)| entry(name, data, Method::Deflate)).collect();
     raw::write(&[], &entries, comment)
 }
 
 /// A sound archive behind `prefix`, with offsets that count it, as a self-extracting archive has: proves that an
 /// archive which does not begin at byte 0 is unpacked.
 pub fn with_prefix(prefix: &[u8], members: &[(&str, &[u8])]) -> Vec<u8> {
-    let entries: Vec<_> = members
-        .iter()
-        .map(|(name, data)| entry(name, data, Method::Deflate))
-        .collect();
+    let entries: Vec<_> = members.iter().map(|(name, data)| entry(name, data, Method::Deflate)).collect();
     raw::write(prefix, &entries, &[])
 }
 
@@ -210,13 +186,8 @@ pub fn zip64(name: &str, data: &[u8]) -> Vec<u8> {
 
 /// Members as a streaming writer leaves them: zeros in the local header, CRC and sizes behind the packed bytes.
 pub fn streamed(members: &[(&str, &[u8])]) -> Vec<u8> {
-    let entries: Vec<_> = members
-        .iter()
-        .map(|(name, data)| Entry {
-            descriptor: true,
-            ..entry(name, data, Method::Deflate)
-        })
-        .collect();
+    let entries: Vec<_> =
+        members.iter().map(|(name, data)| Entry { descriptor: true, ..entry(name, data, Method::Deflate) }).collect();
     raw::write(&[], &entries, &[])
 }
 
@@ -259,14 +230,10 @@ fn literal_deflate(data: &[u8]) -> Vec<u8> {
 
 /// The zip flavour of LZMA: version, length of the properties, properties, stream with an end marker.
 fn lzma(data: &[u8]) -> Vec<u8> {
-    let options = lzma_rust2::LzmaOptions {
-        dict_size: 1 << 16,
-        ..lzma_rust2::LzmaOptions::with_preset(6)
-    };
+    let options = lzma_rust2::LzmaOptions { dict_size: 1 << 16, ..lzma_rust2::LzmaOptions::with_preset(6) };
     let mut out = vec![9, 20, 5, 0, options.get_props()];
     out.extend_from_slice(&options.dict_size.to_le_bytes());
-    let mut writer =
-        lzma_rust2::LzmaWriter::new_no_header(Vec::new(), &options, true).expect("lzma options");
+    let mut writer = lzma_rust2::LzmaWriter::new_no_header(Vec::new(), &options, true).expect("lzma options");
     writer.write_all(data).expect("lzma into memory");
     out.extend(writer.finish().expect("lzma into memory"));
     out
@@ -283,11 +250,7 @@ fn ppmd(data: &[u8]) -> Vec<u8> {
     let archive = writer.finish().expect("zip into memory");
     let mut archive = zip::ZipArchive::new(archive).expect("our own archive");
     let mut out = Vec::new();
-    archive
-        .by_index_raw(0)
-        .expect("our own member")
-        .read_to_end(&mut out)
-        .expect("read from memory");
+    archive.by_index_raw(0).expect("our own member").read_to_end(&mut out).expect("read from memory");
     out
 }
 
@@ -303,11 +266,7 @@ mod tests {
             let bytes = with_method(method, &[("a/letter.txt", &payload())]);
             assert_eq!(shows_marker(&bytes), method == Method::Stored, "{method:?}");
             if method != Method::Zstd {
-                assert_eq!(
-                    seven_zip(&bytes, "zip", "", "a/letter.txt"),
-                    payload(),
-                    "{method:?}"
-                );
+                assert_eq!(seven_zip(&bytes, "zip", "", "a/letter.txt"), payload(), "{method:?}");
             }
         }
     }
@@ -326,11 +285,7 @@ mod tests {
         ] {
             python_zip(&bytes).expect("python reads it");
         }
-        for bytes in [
-            zip64("a.txt", &data),
-            streamed(&[("a.txt", &data)]),
-            with_prefix(b"junk", &[("a.txt", &data)]),
-        ] {
+        for bytes in [zip64("a.txt", &data), streamed(&[("a.txt", &data)]), with_prefix(b"junk", &[("a.txt", &data)])] {
             assert_eq!(seven_zip(&bytes, "zip", "", "a.txt"), data);
         }
         assert_eq!(empty().len(), 22);

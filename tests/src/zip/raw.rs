@@ -59,23 +59,14 @@ pub fn write(prefix: &[u8], entries: &[Entry], comment: &[u8]) -> Vec<u8> {
     put16(&mut out, listed);
     put32(&mut out, directory.len() as u32);
     put32(&mut out, start);
-    put16(
-        &mut out,
-        u16::try_from(comment.len()).expect("comment below 64 KiB"),
-    );
+    put16(&mut out, u16::try_from(comment.len()).expect("comment below 64 KiB"));
     out.extend_from_slice(comment);
     out
 }
 
 fn local(out: &mut Vec<u8>, entry: &Entry) {
-    let sizes = entry
-        .local_sizes
-        .unwrap_or((entry.packed.len() as u32, entry.size));
-    let (crc, sizes) = if entry.descriptor {
-        (0, (0, 0))
-    } else {
-        (entry.crc, sizes)
-    };
+    let sizes = entry.local_sizes.unwrap_or((entry.packed.len() as u32, entry.size));
+    let (crc, sizes) = if entry.descriptor { (0, (0, 0)) } else { (entry.crc, sizes) };
     out.extend_from_slice(b"PK\x03\x04");
     common(out, entry, entry.method, crc, sizes, &entry.name);
     out.extend_from_slice(entry.name.as_bytes());
@@ -91,19 +82,10 @@ fn local(out: &mut Vec<u8>, entry: &Entry) {
 
 fn central(out: &mut Vec<u8>, entry: &Entry, offset: u32) {
     let name = entry.listed_name.as_ref().unwrap_or(&entry.name);
-    let sizes = entry
-        .listed_sizes
-        .unwrap_or((entry.packed.len() as u32, entry.size));
+    let sizes = entry.listed_sizes.unwrap_or((entry.packed.len() as u32, entry.size));
     out.extend_from_slice(b"PK\x01\x02");
     put16(out, 0x031e); // made by Unix, version 3.0
-    common(
-        out,
-        entry,
-        entry.listed_method.unwrap_or(entry.method),
-        entry.crc,
-        sizes,
-        name,
-    );
+    common(out, entry, entry.listed_method.unwrap_or(entry.method), entry.crc, sizes, name);
     put16(out, 0); // comment length
     put16(out, 0); // disk
     put16(out, 0); // internal attributes
