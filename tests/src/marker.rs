@@ -99,8 +99,8 @@ pub fn write_malformed_definitions(dir: &Path) -> io::Result<PathBuf> {
 pub fn filler(len: usize, seed: u64) -> Vec<u8> {
     let mut random = Random::new(seed);
     let mut out = Vec::with_capacity(len + 8);
-    // High control bytes: no magic number begins so, and no text does.
-    out.extend_from_slice(&[0x97, 0x8e, 0x9b, 0x91, 0x86, 0x98, 0x8d, 0x94]);
+    // No magic number begins so, and it is neither UTF-8 nor Latin text.
+    out.extend_from_slice(&[0xe5, 0xb6, 0xd3, 0xf7, 0xc2, 0xe1, 0xf9, 0xa8]);
     while out.len() < len {
         out.extend_from_slice(&random.next().to_le_bytes());
     }
