@@ -1,0 +1,82 @@
+//! OLE2 compound files (MS-CFB): which of the Office formats inside are encrypted.
+//!
+//! libclamav opens none of these without the password and does not say so: OOXML in an `EncryptedPackage` stream
+//! (MS-OFFCRYPTO 2.3.4), Word's `fEncrypted` (MS-DOC 2.5.2), Excel's `FilePass` record (MS-XLS 2.4.117), PowerPoint's
+//! encrypted `CurrentUserAtom` (MS-PPT 2.3.2), and rights-managed content.
+
+use std::io::{Cursor, Read, Seek};
+
+use super::{Account, Member, u16_at, u32_at, u64_at};
+use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt};
+
+/// More than any header that is looked at.
+const HEAD: u64 = 4096;
+
+pub(super) fn examine(bytes: &[u8], account: &mut Account) {
+    let mut file = match cfb::CompoundFile::open(Cursor::new(bytes)) {
+        Ok(file) => file,
+        Err(why) => {
+            account.gap(TruncatedOrCorrupt, format!("the OLE2 directory could not be read: {why}"));
+            return;
+        }
+    };
+    let streams: Vec<_> = file
+        .walk()
+        .filter(cfb::Entry::is_stream)
+        .map(|entry| (entry.name().to_ascii_lowercase(), entry.path().to_path_buf()))
+        .collect();
+    for (name, path) in streams {
+        let check: fn(&[u8]) -> bool = match name.as_str() {
+            "encryptedpackage" => {
+                // libclamav tries the default password; what it decrypts comes as a layer of this size.
+                let size = head(&mut file, &path).and_then(|head| u64_at(&head, 0)).unwrap_or(0);
+                account.members.push(Member {
+                    name: String::from("EncryptedPackage"),
+                    size,
+                    crc: None,
+                    obstacle: Some((Encrypted, String::from("Office document"))),
+                });
+                continue;
+            }
+            "worddocument" => word_is_encrypted,
+            "workbook" | "book" => excel_is_encrypted,
+            "current user" => powerpoint_is_encrypted,
+            "encryptedsummary" | "\u{9}drmcontent" => |_| true,
+            _ => continue,
+        };
+        match head(&mut file, &path) {
+            Some(head) if check(&head) => account.gap(Encrypted, format!("Office document ({name})")),
+            Some(_) => {}
+            None => account.gap(TruncatedOrCorrupt, format!("the OLE2 stream {name} could not be read")),
+        }
+    }
+}
+
+fn head<F: Read + Seek>(file: &mut cfb::CompoundFile<F>, path: &std::path::Path) -> Option<Vec<u8>> {
+    let mut head = Vec::new();
+    file.open_stream(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    Some(head)
+}
+
+fn word_is_encrypted(head: &[u8]) -> bool {
+    const ENCRYPTED: u16 = 0x0100;
+    u16_at(head, 10).is_some_and(|flags| flags & ENCRYPTED != 0)
+}
+
+/// `FilePass` follows the first `BOF`, before anything that it encrypts.
+fn excel_is_encrypted(head: &[u8]) -> bool {
+    const FILE_PASS: u16 = 0x002f;
+    let mut at = 0;
+    while let (Some(kind), Some(length)) = (u16_at(head, at), u16_at(head, at + 2)) {
+        if kind == FILE_PASS {
+            return true;
+        }
+        at += 4 + usize::from(length);
+    }
+    false
+}
+
+fn powerpoint_is_encrypted(head: &[u8]) -> bool {
+    const ENCRYPTED: u32 = 0xf3d1_c4df;
+    u32_at(head, 12) == Some(ENCRYPTED)
+}

@@ -1,0 +1,61 @@
+//! Formats that carry other files and that neither libclamav nor this crate unpacks: never clean.
+
+use super::{Account, u32_at};
+use crate::ReasonKind::{Encrypted, Unsupported};
+
+/// Magic numbers at the start of a layer, from each format's description and `file(1)`'s database.
+const FORMATS: &[(&[u8], &str)] = &[
+    (b"\x04\x22\x4d\x18", "LZ4 frame"),
+    (b"\x02\x21\x4c\x18", "LZ4 legacy frame"),
+    (b"LZIP\x01", "lzip"),
+    (b"\x89LZO\x00\x0d\x0a\x1a\x0a", "lzop"),
+    (b"LRZI\x00", "lrzip"),
+    (b"\x1f\x9d", "compress (.Z)"),
+    (b"\x1f\xa0", "compress (LZH)"),
+    (b"\x1f\x1e", "pack (.z)"),
+    (b"\xed\xab\xee\xdb", "RPM package"),
+    (b"hsqs", "squashfs image"),
+    (b"MSWIM\x00\x00\x00", "Windows image (WIM)"),
+    (b"ZPAQ", "ZPAQ"),
+    (b"zPQ\x01", "ZPAQ"),
+    (b"\xff\x06\x00\x00sNaPpY", "Snappy frame"),
+    (b"SIT!\x00", "StuffIt"),
+    (b"StuffIt (c)", "StuffIt"),
+    (b"KDMV", "VMDK disk image"),
+    (b"QFI\xfb", "QCOW disk image"),
+    (b"vhdxfile", "VHDX disk image"),
+];
+
+const ENCRYPTED: &[(&[u8], &str)] = &[
+    (b"-----BEGIN PGP MESSAGE-----", "PGP message"),
+    (b"age-encryption.org/v1\n", "age"),
+    (b"-----BEGIN AGE ENCRYPTED FILE-----", "age"),
+    (b"Salted__", "OpenSSL enc"),
+    (b"LUKS\xba\xbe", "LUKS volume"),
+];
+
+pub(super) fn examine(bytes: &[u8], account: &mut Account) {
+    let begins = |(magic, _): &&(&[u8], &str)| bytes.starts_with(magic);
+    if let Some((_, name)) = ENCRYPTED.iter().find(begins) {
+        account.gap(Encrypted, *name);
+    } else if let Some((_, name)) = FORMATS.iter().find(begins) {
+        account.gap(Unsupported, *name);
+    } else if bytes.get(7..14) == Some(b"**ACE**") {
+        account.gap(Unsupported, "ACE");
+    } else if bytes.get(20..24) == Some(&[0xdc, 0xa7, 0xc4, 0xfd]) {
+        account.gap(Unsupported, "ZOO");
+    } else if is_lzma_alone(bytes) {
+        account.gap(Unsupported, "LZMA");
+    }
+}
+
+/// `.lzma` has no magic: properties 0x5d, a dictionary of a power of two (or one and a half), a size that is unknown
+/// or sensible, and a range coder that starts with a zero byte.
+fn is_lzma_alone(bytes: &[u8]) -> bool {
+    let Some([0x5d, _, _, _, _, size @ .., 0]) = bytes.get(..14) else { return false };
+    let dictionary = u32_at(bytes, 1).unwrap_or(0);
+    let sensible_dictionary = dictionary >= 1 << 12
+        && (dictionary.is_power_of_two() || dictionary.is_multiple_of(3) && (dictionary / 3).is_power_of_two());
+    let size = size.try_into().map(u64::from_le_bytes).unwrap_or(0);
+    sensible_dictionary && (size == u64::MAX || (1..1 << 38).contains(&size))
+}

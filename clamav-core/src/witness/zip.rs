@@ -1,0 +1,210 @@
+//! ZIP and everything built on it (OOXML, OpenDocument, JAR, APK, EPUB), after PKWARE's APPNOTE 6.3.10.
+//!
+//! The central directory is what extractors follow, so its sizes and checksums are what must be delivered; libclamav
+//! follows the local headers, and where the two disagree the checksum tells. Local headers that the directory does
+//! not list are content that streaming extractors see and libclamav does not.
+
+use memchr::memmem;
+
+use super::{Account, Member, TINY, readable, u16_at, u32_at, u64_at};
+use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt, Unsupported};
+
+const LOCAL: &[u8] = b"PK\x03\x04";
+const CENTRAL: &[u8] = b"PK\x01\x02";
+const END: &[u8] = b"PK\x05\x06";
+const END_SIZE: usize = 22;
+const CENTRAL_SIZE: usize = 46;
+const LOCAL_SIZE: usize = 30;
+
+/// Where the central directory is.
+struct Directory {
+    start: usize,
+    /// What to add to offsets in the directory: not 0 when something was put before the archive.
+    shift: usize,
+    entries: u64,
+}
+
+/// Reads the archive in `bytes`. When it does not begin like one (`at_start` is false) only a valid directory at
+/// the end makes it one.
+pub(super) fn examine(bytes: &[u8], at_start: bool, most_members: usize, account: &mut Account) {
+    let Some(directory) = find_directory(bytes) else {
+        if at_start {
+            account.complete = true;
+            account.gap(TruncatedOrCorrupt, "the zip's central directory is missing");
+        }
+        return;
+    };
+    account.complete = true;
+    let mut at = directory.start;
+    let mut seen: u64 = 0;
+    let mut extents: Vec<(usize, usize)> = Vec::new();
+    while bytes.get(at..at + 4) == Some(CENTRAL) {
+        if account.members.len() > most_members {
+            return; // The limit on files ends the scan before; the members so far cannot all be delivered.
+        }
+        let Some(next) = entry(bytes, at, directory.shift, &mut extents, account) else {
+            account.gap(TruncatedOrCorrupt, "the zip's central directory is cut off");
+            return;
+        };
+        at = next;
+        seen += 1;
+    }
+    if seen != directory.entries {
+        account.gap(TruncatedOrCorrupt, format!("the zip announces {} members and lists {seen}", directory.entries));
+    }
+    if at_start && hides_members(bytes, &mut extents, directory.start) {
+        account.gap(TruncatedOrCorrupt, "the zip holds members that its central directory does not list");
+    }
+}
+
+/// Finds the end record the way extractors do: the last one, in the last 64 KiB and a bit.
+fn find_directory(bytes: &[u8]) -> Option<Directory> {
+    let tail = bytes.len().saturating_sub(END_SIZE + usize::from(u16::MAX));
+    let finder = memmem::FinderRev::new(END);
+    let mut window = bytes.get(tail..)?;
+    while let Some(found) = finder.rfind(window) {
+        let end = tail + found;
+        if let Some(directory) = directory_at(bytes, end) {
+            return Some(directory);
+        }
+        window = &window[..found];
+    }
+    None
+}
+
+fn directory_at(bytes: &[u8], end: usize) -> Option<Directory> {
+    let mut entries = u64::from(u16_at(bytes, end + 10)?);
+    let mut size = u64::from(u32_at(bytes, end + 12)?);
+    let mut offset = u64::from(u32_at(bytes, end + 16)?);
+    let mut directory_end = end;
+    if (entries == 0xffff || size == 0xffff_ffff || offset == 0xffff_ffff)
+        && let Some(locator) = end.checked_sub(20)
+        && bytes.get(locator..locator + 4) == Some(b"PK\x06\x07")
+    {
+        let record = usize::try_from(u64_at(bytes, locator + 8)?).ok()?;
+        if bytes.get(record..record.checked_add(4)?) == Some(b"PK\x06\x06") {
+            entries = u64_at(bytes, record + 32)?;
+            size = u64_at(bytes, record + 40)?;
+            offset = u64_at(bytes, record + 48)?;
+            directory_end = record;
+        }
+    }
+    let offset = usize::try_from(offset).ok()?;
+    let begins = |at: usize| entries == 0 || bytes.get(at..at.saturating_add(4)) == Some(CENTRAL);
+    // The directory normally ends where the end record begins; a prefix moves both, but not the offsets inside.
+    let by_size = usize::try_from(size).ok().and_then(|size| directory_end.checked_sub(size));
+    match by_size {
+        Some(start) if begins(start) && start >= offset => Some(Directory { start, shift: start - offset, entries }),
+        _ if offset < bytes.len() && begins(offset) => Some(Directory { start: offset, shift: 0, entries }),
+        _ => None,
+    }
+}
+
+/// Reads one entry of the directory and gives the offset of the next.
+fn entry(
+    bytes: &[u8],
+    at: usize,
+    shift: usize,
+    extents: &mut Vec<(usize, usize)>,
+    account: &mut Account,
+) -> Option<usize> {
+    let flags = u16_at(bytes, at + 8)?;
+    let method = u16_at(bytes, at + 10)?;
+    let crc = u32_at(bytes, at + 16)?;
+    let mut packed = u64::from(u32_at(bytes, at + 20)?);
+    let mut size = u64::from(u32_at(bytes, at + 24)?);
+    let name_length = usize::from(u16_at(bytes, at + 28)?);
+    let extra_length = usize::from(u16_at(bytes, at + 30)?);
+    let comment_length = usize::from(u16_at(bytes, at + 32)?);
+    let mut local = u64::from(u32_at(bytes, at + 42)?);
+    let name_at = at + CENTRAL_SIZE;
+    let name = bytes.get(name_at..name_at + name_length)?;
+    let extra = bytes.get(name_at + name_length..name_at + name_length + extra_length)?;
+    zip64(extra, &mut [&mut size, &mut packed, &mut local]);
+    let next = name_at + name_length + extra_length + comment_length;
+    if next > bytes.len() {
+        return None;
+    }
+
+    let readable = readable(name);
+    let local = usize::try_from(local).ok().and_then(|local| local.checked_add(shift));
+    let extent = local.and_then(|local| local_extent(bytes, local, packed));
+    match extent {
+        Some((start, end)) if end <= bytes.len() => extents.push((start, end)),
+        _ => {
+            account.gap(TruncatedOrCorrupt, format!("the zip member {readable} lies outside of the file"));
+            return Some(next);
+        }
+    }
+    if size == 0 && packed > 32 && flags & 1 == 0 {
+        account.gap(TruncatedOrCorrupt, format!("the zip member {readable} has data but no size"));
+    }
+    if size <= TINY {
+        return Some(next); // Directories, empty files, and what libclamav does not look at.
+    }
+    let obstacle = if flags & 1 != 0 {
+        Some((Encrypted, String::from("zip")))
+    } else {
+        unsupported(method).map(|name| (Unsupported, format!("zip method {method} ({name})")))
+    };
+    account.members.push(Member { name: readable, size, crc: Some(crc), obstacle });
+    Some(next)
+}
+
+/// The bytes that a member takes up, its local header included.
+fn local_extent(bytes: &[u8], local: usize, packed: u64) -> Option<(usize, usize)> {
+    if bytes.get(local..local.checked_add(4)?) != Some(LOCAL) {
+        return None;
+    }
+    let name = usize::from(u16_at(bytes, local + 26)?);
+    let extra = usize::from(u16_at(bytes, local + 28)?);
+    let data = local + LOCAL_SIZE + name + extra;
+    Some((local, data.checked_add(usize::try_from(packed).ok()?)?))
+}
+
+/// Replaces the values that are stored in the ZIP64 extra field, in its order.
+fn zip64(mut extra: &[u8], values: &mut [&mut u64; 3]) {
+    while let (Some(id), Some(length)) = (u16_at(extra, 0), u16_at(extra, 2)) {
+        let Some(body) = extra.get(4..4 + usize::from(length)) else { return };
+        if id == 0x0001 {
+            let mut at = 0;
+            for value in values.iter_mut().filter(|value| ***value == 0xffff_ffff) {
+                let Some(large) = u64_at(body, at) else { return };
+                **value = large;
+                at += 8;
+            }
+            return;
+        }
+        extra = &extra[4 + usize::from(length)..];
+    }
+}
+
+/// The name of a method that libclamav does not unpack; it does stored, imploded, deflate, deflate64 and bzip2.
+fn unsupported(method: u16) -> Option<&'static str> {
+    match method {
+        0 | 6 | 8 | 9 | 12 => None,
+        1..=5 => Some("shrunk or reduced"),
+        14 => Some("LZMA"),
+        20 | 93 => Some("Zstandard"),
+        95 => Some("XZ"),
+        96 => Some("JPEG"),
+        97 => Some("WavPack"),
+        98 => Some("PPMd"),
+        _ => Some("unknown"),
+    }
+}
+
+/// Whether a local header stands where no listed member is.
+fn hides_members(bytes: &[u8], extents: &mut [(usize, usize)], directory: usize) -> bool {
+    extents.sort_unstable();
+    let finder = memmem::Finder::new(LOCAL);
+    let mut covered = 0;
+    let ends = std::iter::once((directory, directory));
+    for (start, end) in extents.iter().copied().chain(ends) {
+        if start > covered && bytes.get(covered..start).is_some_and(|between| finder.find(between).is_some()) {
+            return true;
+        }
+        covered = covered.max(end);
+    }
+    false
+}
