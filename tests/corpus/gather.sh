@@ -229,13 +229,17 @@ fi
 python3 - "$DIR" "$MIN" <<'PY'
 import collections, hashlib, os, stat, sys
 d, least = sys.argv[1], int(sys.argv[2])
-CAP_TEXT, CAP_OTHER, CAP_PACKAGE, CAP_INSTALLED = 500, 1500, 1200, 1500
+CAP_TEXT, CAP_OTHER, CAP_PACKAGE, CAP_INSTALLED = 330, 1500, 1200, 1500
 BIGGEST = 200 << 20
-BYTES = 14 << 20        # of one package's unpacked files; jars of tests: as many as there are
-WHOLE = 250 << 20       # of one kind's whole packages; jars likewise
+BYTES = 12 << 20        # of one package's unpacked files; jars of tests: as many as there are
+DOCS_BYTES = 80 << 20   # where those are documents, mails, or archives
+WHOLE = 160 << 20       # of one kind's whole packages; jars likewise
 TEXT = set("""py pyi h c cc cpp hpp rs go js mjs cjs ts mts cts map html htm
 txt md rst json xml css scss svg class po properties test result inc pod pm pl
 el java lua toml yml yaml csv sh qml mo gz a elc pb""".split())
+DOCS = set("""pdf doc docx docm dot dotx xls xlsx xlsm xlsb ppt pptx pptm odt ods odp odg
+ott ots otp sxw rtf epub chm msg eml mbox zip jar 7z rar cab arj lzh tar tgz bz2 xz zst
+gif tif tiff webp exe dll""".split())
 
 def candidates():
     for top, source in (("dl", 1), ("x", 1), ("gomod", 0)):
@@ -277,9 +281,9 @@ for path, src, pkg in candidates():
     base = os.path.basename(path)
     ext = base.rpartition(".")[2].lower() if "." in base.lstrip(".") else ""
     if not ext.isalnum() or len(ext) > 10 or ext.isdigit(): ext = "(none)"
-    found.append((not src.endswith("whole"),
+    found.append((0 if src.endswith("whole") else 1 if ext in DOCS else 2,
                   hashlib.sha1(path[len(d):].encode()).digest(), path, src, pkg, ext, st.st_size))
-found.sort()            # whole packages first, then in an order that stays put
+found.sort()            # whole packages, documents, the rest; each in an order that stays put
 
 seen, by_ext, by_src, by_pkg, pkg_size, size, chosen = set(), collections.Counter(), collections.Counter(), collections.Counter(), collections.Counter(), 0, []
 for _, _, path, src, pkg, ext, n in found:
@@ -289,7 +293,7 @@ for _, _, path, src, pkg, ext, n in found:
         cap = 10**9 if src.endswith("whole") else CAP_PACKAGE
     if by_ext[ext] >= (CAP_TEXT if ext in TEXT else CAP_OTHER): dropped["over the cap for the type"] += 1; continue
     if by_pkg[pkg] >= cap: dropped["over the cap for the package"] += 1; continue
-    most = WHOLE if src.endswith("whole") else BYTES
+    most = WHOLE if src.endswith("whole") else DOCS_BYTES if ext in DOCS else BYTES
     if not src.startswith("jar") and pkg != "installed" and pkg_size[pkg] + n > most:
         dropped["over the cap for the package's or the kind's bytes"] += 1; continue
     h = hashlib.sha256()

@@ -87,10 +87,11 @@ def zipped(data, depth):
     except Exception as e:
         yield f"corrupt: zip: {one(e)}"
         return
-    locked = [i.filename for i in infos if i.flag_bits & 1]
+    # Method 99 is WinZip's AES; 0x636b and 0x636c are those of a locked iWork file.
+    locked = [i.filename for i in infos if i.flag_bits & 1 or i.compress_type in (99, 0x636b, 0x636c)]
     if locked:
         yield f"encrypted: zip ({len(locked)} of {len(infos)} members)"
-    odd = sorted({i.compress_type for i in infos if i.compress_type not in ZIP_METHODS})
+    odd = sorted({i.compress_type for i in infos if i.compress_type not in ZIP_METHODS | {99, 0x636b, 0x636c}})
     if odd:
         yield f"unopened: zip with the method {' '.join(map(str, odd))}"
     total = sum(i.file_size for i in infos)
@@ -422,9 +423,17 @@ memo = {}
 
 
 def check(data, name, depth=0):
-    key = (hashlib.sha256(data).digest(), os.path.splitext(name)[1].lower())
+    # The depth counts only where it cuts the look inside short.
+    key = (hashlib.sha256(data).digest(), os.path.splitext(name)[1].lower(), max(depth, DEPTH - 2))
     if key not in memo:
-        memo[key] = list(dict.fromkeys(look(data, name, depth)))
+        out = []
+        try:
+            for w in look(data, name, depth):
+                if w not in out:
+                    out.append(w)
+        except Exception as e:
+            out.append(f"corrupt: the check itself failed: {one(e)}")
+        memo[key] = out
     return memo[key]
 
 
@@ -456,16 +465,16 @@ def look(d, name, depth):
     elif d[:6] in (b"070701", b"070702", b"070707"): yield from seven(d, "cpio", depth)
     elif d[32769:32774] == b"CD001": yield from seven(d, "iso9660", depth)
     elif d[:8] == OLE: yield from ole(d)
-    elif b"%PDF-" in d[:1024]: yield from pdf(d)
+    elif re.search(rb"(?:\A|[\r\n])\s*%PDF-", d[:1024]): yield from pdf(d)
     elif d[:8] == b"\x89PNG\r\n\x1a\n": yield from png(d)
     elif d[:3] == b"\xff\xd8\xff": yield from jpeg(d)
     elif d[:6] in (b"GIF87a", b"GIF89a"): yield from gif(d)
-    elif d[:4] in (b"II*\0", b"MM\0*"): yield from tiff(d)
+    elif d[:4] in (b"II*\0", b"MM\0*") and d[128:132] != b"DICM": yield from tiff(d)
     elif d[:4] == b"\x7fELF": yield from elf(d)
     elif d[:2] == b"MZ": yield from pe(d)
     elif MAIL.match(d.lstrip()[:400]) and re.search(rb"\n(content-|mime-|subject:)", d[:20000], re.I):
         yield from mail(d, depth)
-    elif zipfile.is_zipfile(io.BytesIO(d)) and ext in ("jar", "zip", "exe", "whl", "epub", "docx", "xlsx", "pptx"):
+    elif ext in ("jar", "zip", "whl", "epub", "docx", "xlsx", "pptx") and zipfile.is_zipfile(io.BytesIO(d)):
         yield from zipped(d, depth)
     elif ext in ("zip", "jar", "whl", "docx", "xlsx", "pptx", "odt", "ods", "odp", "epub", "gz", "tgz",
                  "bz2", "xz", "7z", "rar", "cab", "doc", "xls", "ppt", "pdf", "png", "jpg", "gif", "tif") \
@@ -488,6 +497,8 @@ def main():
             print(f"{path}\tcorrupt: unreadable: {one(e)}")
             continue
         found = check(data, os.path.basename(path))
+        order = ("encrypted:", "large:", "marker:", "corrupt:", "unopened:", "damaged:")
+        found = sorted(found, key=lambda w: next((i for i, k in enumerate(order) if k in w), 9))
         for w in found[:LINES]:
             print(f"{path}\t{one(w)}")
         if len(found) > LINES:
