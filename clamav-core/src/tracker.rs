@@ -203,7 +203,10 @@ impl Tracker {
             self.miss(&path, &name, size, level, obstacle);
         }
         for announced in announced {
-            let obstacle = if announced.encrypted { Some((ReasonKind::Encrypted, announced.container)) } else { None };
+            let obstacle = match announced.encrypted {
+                true => Some((ReasonKind::Encrypted, announced.container)),
+                false => account.method_obstacle.clone(),
+            };
             self.miss(&path, &announced.name, announced.size, level, obstacle);
         }
         if let Some(gzip) = &account.stream
@@ -240,7 +243,7 @@ impl Tracker {
         for (member, delivered) in members[from..to].iter().zip(&mut shown.delivered[from..to]) {
             let same = match member.crc {
                 Some(expected) => *crc.get_or_insert_with(|| crc32fast::hash(layer.bytes)) == expected,
-                None => member.obstacle.is_none() || layer.decrypted,
+                None => layer.decrypted || !matches!(member.obstacle, Some((ReasonKind::Encrypted, _))),
             };
             if same {
                 *delivered = true;
@@ -310,7 +313,10 @@ impl Tracker {
                 self.gap(kind, path, Some(detail));
             }
         }
-        for error in std::mem::take(&mut self.errors) {
+        // An error message has neither place nor kind; it counts where nothing else explains it.
+        if let Some(error) = std::mem::take(&mut self.errors).into_iter().next()
+            && self.gaps.is_empty()
+        {
             let path = self.root_path();
             self.gap(ReasonKind::EngineReported, path, Some(error));
         }
@@ -380,7 +386,7 @@ impl Observer for Tracker {
                 });
                 let name = known
                     .filter(|name| !name.is_empty())
-                    .or_else(|| layer.name.map(readable))
+                    .or_else(|| layer.name.filter(|name| !is_internal(name)).map(readable))
                     .unwrap_or_else(|| format!("#{ordinal}"));
                 join(container, &name)
             }
@@ -521,6 +527,14 @@ fn classify(signature: &str) -> Found {
         "BoundsCheck" => Found::Alert(ReasonKind::EngineReported),
         _ => Found::Threat,
     }
+}
+
+/// Whether libclamav made the name up: temporary files, mail parts without a name, OLE2 streams by their digest.
+fn is_internal(name: &[u8]) -> bool {
+    let digest = |name: &[u8]| name.len() >= 32 && name[..32].iter().all(u8::is_ascii_hexdigit);
+    name.starts_with(b"clamav-") && name.ends_with(b".tmp")
+        || matches!(name, b"textpart" | b"mixedtextportion" | b"textportion" | b"bounce")
+        || digest(name) && name[32..].iter().all(|byte| *byte == b'_' || byte.is_ascii_digit())
 }
 
 /// The path of a member; a container's only content has the container's path.

@@ -65,10 +65,14 @@ pub fn pgp_mime() -> Vec<u8> {
     out
 }
 
-/// An S/MIME enveloped body (`application/pkcs7-mime`), its contents random: unreadable to all but the addressee.
+/// An S/MIME enveloped body (`application/pkcs7-mime`), its header real and its contents random: unreadable to all but the addressee.
 pub fn smime() -> Vec<u8> {
     let mut out = head("application/pkcs7-mime; smime-type=enveloped-data; name=\"smime.p7m\"", "base64");
-    out.extend(base64_lines(&crate::marker::filler(900, 43)));
+    // ContentInfo, the object identifier of envelopedData, and the start of its content (RFC 5652).
+    let mut cms = vec![0x30, 0x82, 0x03, 0x93, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x03];
+    cms.extend([0xa0, 0x82, 0x03, 0x84, 0x30, 0x82, 0x03, 0x80]);
+    cms.extend(crate::marker::filler(896, 43));
+    out.extend(base64_lines(&cms));
     out
 }
 

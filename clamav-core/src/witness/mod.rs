@@ -51,6 +51,8 @@ pub(crate) struct Account {
     pub(crate) stream: Option<stream::Gzip>,
     /// The layer is an archive: without any announced member something went wrong.
     pub(crate) must_announce: Option<&'static str>,
+    /// Why members that libclamav announces may not come.
+    pub(crate) method_obstacle: Option<(ReasonKind, String)>,
 }
 
 impl Account {
@@ -89,6 +91,7 @@ pub(crate) fn examine(file_type: &str, bytes: &[u8], limits: &Limits, spare: u64
             } else {
                 // A zip behind something else: self-extracting programs, scripts with a shebang, polyglots.
                 zip::examine(bytes, false, members, &mut account);
+                rar::examine_embedded(bytes, members, &mut account);
             }
         }
     }

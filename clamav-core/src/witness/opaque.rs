@@ -38,6 +38,8 @@ pub(super) fn examine(bytes: &[u8], account: &mut Account) {
     let begins = |(magic, _): &&(&[u8], &str)| bytes.starts_with(magic);
     if let Some((_, name)) = ENCRYPTED.iter().find(begins) {
         account.gap(Encrypted, *name);
+    } else if is_enveloped(bytes) {
+        account.gap(Encrypted, "CMS enveloped data (S/MIME)");
     } else if let Some((_, name)) = FORMATS.iter().find(begins) {
         account.gap(Unsupported, *name);
     } else if bytes.get(7..14) == Some(b"**ACE**") {
@@ -47,6 +49,15 @@ pub(super) fn examine(bytes: &[u8], account: &mut Account) {
     } else if is_lzma_alone(bytes) {
         account.gap(Unsupported, "LZMA");
     }
+}
+
+/// CMS `ContentInfo` of the type `envelopedData` or `authEnvelopedData` (RFC 5652, RFC 5083) in DER or BER.
+fn is_enveloped(bytes: &[u8]) -> bool {
+    const ENVELOPED: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x03];
+    const AUTH_ENVELOPED: &[u8] = &[0x06, 0x0b, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x10, 0x01, 0x17];
+    let [0x30, length, ..] = bytes else { return false };
+    let long_form = if length & 0x80 != 0 { usize::from(length & 0x7f) } else { 0 };
+    bytes.get(2 + long_form..).is_some_and(|body| body.starts_with(ENVELOPED) || body.starts_with(AUTH_ENVELOPED))
 }
 
 /// `.lzma` has no magic: properties 0x5d, a dictionary of a power of two (or one and a half), a size that is unknown

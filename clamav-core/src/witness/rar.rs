@@ -4,7 +4,7 @@
 //! announces nothing.
 
 use super::{Account, Member, TINY, readable, u16_at, u32_at};
-use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt};
+use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt, Unsupported};
 
 pub(super) fn examine(bytes: &[u8], most_members: usize, account: &mut Account) {
     account.complete = true;
@@ -15,6 +15,44 @@ pub(super) fn examine(bytes: &[u8], most_members: usize, account: &mut Account) 
     };
     if read.is_none() {
         account.gap(TruncatedOrCorrupt, "the RAR archive is cut off or damaged");
+    }
+}
+
+/// A RAR behind something else: self-extracting programs. libclamav looks for these only with libclamunrar.
+pub(super) fn examine_embedded(bytes: &[u8], most_members: usize, account: &mut Account) {
+    let finder = memchr::memmem::Finder::new(b"Rar!\x1a\x07");
+    for at in finder.find_iter(bytes) {
+        let archive = &bytes[at..];
+        // Programs that know RAR hold its mark, too; an archive goes on with a header that has a right checksum.
+        if begins_validly(archive) {
+            let complete = account.complete;
+            examine(archive, most_members, account);
+            account.complete = complete; // What surrounds it is not accounted for.
+            return;
+        }
+    }
+}
+
+fn begins_validly(archive: &[u8]) -> bool {
+    match archive.get(6..8) {
+        Some([0x00, _]) => {
+            let header = || {
+                let size = usize::from(u16_at(archive, 7 + 5)?);
+                let body = archive.get(9..7_usize.checked_add(size)?)?;
+                Some((u16_at(archive, 7)?, crc32fast::hash(body) as u16))
+            };
+            header().is_some_and(|(stored, computed)| stored == computed)
+        }
+        Some([0x01, 0x00]) => {
+            let header = || {
+                let mut cursor = Cursor { bytes: archive, at: 12 };
+                let size = usize::try_from(cursor.vint()?).ok()?;
+                let body = archive.get(12..cursor.at.checked_add(size)?)?;
+                Some((u32_at(archive, 8)?, crc32fast::hash(body)))
+            };
+            header().is_some_and(|(stored, computed)| stored == computed)
+        }
+        _ => false,
     }
 }
 
@@ -125,7 +163,8 @@ fn member(account: &mut Account, name: String, size: u64, crc: Option<u32>, encr
     if size > TINY {
         // With a password the stored checksum is keyed, so it says nothing about the plain bytes.
         let crc = crc.filter(|_| !encrypted);
-        let obstacle = encrypted.then(|| (Encrypted, String::from("RAR")));
+        let kind = if encrypted { Encrypted } else { Unsupported };
+        let obstacle = Some((kind, String::from("RAR")));
         account.members.push(Member { name, size, crc, obstacle });
     }
 }

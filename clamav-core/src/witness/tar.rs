@@ -1,7 +1,7 @@
 //! tar: ustar, pax and GNU, after POSIX.1-2017 (`pax`, "ustar Interchange Format") and GNU tar's manual.
 
 use super::{Account, Member, TINY, readable};
-use crate::ReasonKind::TruncatedOrCorrupt;
+use crate::ReasonKind::{TruncatedOrCorrupt, Unsupported};
 
 const BLOCK: usize = 512;
 
@@ -52,7 +52,10 @@ pub(super) fn examine(bytes: &[u8], most_members: usize, account: &mut Account) 
                 long_name = None;
                 if stored > TINY {
                     let crc = Some(crc32fast::hash(content));
-                    account.members.push(Member { name: readable(&name), size: stored, crc, obstacle: None });
+                    // libclamav reads octal sizes only.
+                    let obstacle =
+                        (header[124] & 0x80 != 0).then(|| (Unsupported, String::from("tar size in base 256")));
+                    account.members.push(Member { name: readable(&name), size: stored, crc, obstacle });
                 }
             }
         }

@@ -120,7 +120,7 @@ fn entry(
     let name_at = at + CENTRAL_SIZE;
     let name = bytes.get(name_at..name_at + name_length)?;
     let extra = bytes.get(name_at + name_length..name_at + name_length + extra_length)?;
-    zip64(extra, &mut [&mut size, &mut packed, &mut local]);
+    let large = zip64(extra, &mut [&mut size, &mut packed, &mut local]);
     let next = name_at + name_length + extra_length + comment_length;
     if next > bytes.len() {
         return None;
@@ -129,13 +129,11 @@ fn entry(
     let readable = readable(name);
     let local = usize::try_from(local).ok().and_then(|local| local.checked_add(shift));
     let extent = local.and_then(|local| local_extent(bytes, local, packed));
-    match extent {
-        Some((start, end)) if end <= bytes.len() => extents.push((start, end)),
-        _ => {
-            account.gap(TruncatedOrCorrupt, format!("the zip member {readable} lies outside of the file"));
-            return Some(next);
-        }
-    }
+    let Some((start, end)) = extent.filter(|(_, end)| *end <= bytes.len()) else {
+        account.gap(TruncatedOrCorrupt, format!("the zip member {readable} lies outside of the file"));
+        return Some(next);
+    };
+    extents.push((start, end));
     if size == 0 && packed > 32 && flags & 1 == 0 {
         account.gap(TruncatedOrCorrupt, format!("the zip member {readable} has data but no size"));
     }
@@ -144,8 +142,12 @@ fn entry(
     }
     let obstacle = if flags & 1 != 0 {
         Some((Encrypted, String::from("zip")))
+    } else if let Some(name) = unsupported(method) {
+        Some((Unsupported, format!("zip method {method} ({name})")))
     } else {
-        unsupported(method).map(|name| (Unsupported, format!("zip method {method} ({name})")))
+        // libclamav reads the 32-bit sizes only, and of the local header at that.
+        let large = large || u32_at(bytes, start + 18) == Some(u32::MAX);
+        large.then(|| (Unsupported, String::from("zip64")))
     };
     account.members.push(Member { name: readable, size, crc: Some(crc), obstacle });
     Some(next)
@@ -162,21 +164,22 @@ fn local_extent(bytes: &[u8], local: usize, packed: u64) -> Option<(usize, usize
     Some((local, data.checked_add(usize::try_from(packed).ok()?)?))
 }
 
-/// Replaces the values that are stored in the ZIP64 extra field, in its order.
-fn zip64(mut extra: &[u8], values: &mut [&mut u64; 3]) {
+/// Replaces the values that are stored in the ZIP64 extra field, in its order; tells whether there were any.
+fn zip64(mut extra: &[u8], values: &mut [&mut u64; 3]) -> bool {
     while let (Some(id), Some(length)) = (u16_at(extra, 0), u16_at(extra, 2)) {
-        let Some(body) = extra.get(4..4 + usize::from(length)) else { return };
+        let Some(body) = extra.get(4..4 + usize::from(length)) else { return false };
         if id == 0x0001 {
             let mut at = 0;
             for value in values.iter_mut().filter(|value| ***value == 0xffff_ffff) {
-                let Some(large) = u64_at(body, at) else { return };
+                let Some(large) = u64_at(body, at) else { break };
                 **value = large;
                 at += 8;
             }
-            return;
+            return at > 0;
         }
         extra = &extra[4 + usize::from(length)..];
     }
+    false
 }
 
 /// The name of a method that libclamav does not unpack; it does stored, imploded, deflate, deflate64 and bzip2.
