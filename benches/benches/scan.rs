@@ -1,0 +1,73 @@
+//! Micro benches of single scans with few definitions, where our part shows most, beside the bare call.
+//!
+//! `cargo bench -p scan-pipeline-benches`; the side-by-side program says what matters with real definitions.
+#![allow(missing_docs)] // `criterion_group!` makes functions without any.
+
+use std::path::PathBuf;
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
+use scan_pipeline_benches::definitions::{self, Plan};
+use scan_pipeline_benches::files::{self, BenchFile};
+use scan_pipeline_benches::sides::{How, Prepared, Side};
+use scan_pipeline_benches::{Result, make};
+
+const TEXT: &str = "It was a bright cold day in April, and the clocks were striking thirteen.\n";
+
+/// One of each shape that costs something different: names end in what they are.
+fn inputs() -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let (short, long) = (TEXT.repeat(14), TEXT.repeat(1400));
+    let zip = make::zip(&[("a.txt", short.as_bytes()), ("b.txt", long.as_bytes())])?;
+    let noise: Vec<u8> = {
+        let mut rng = scan_pipeline_benches::rng::Rng::new(11);
+        (0..128 << 10).flat_map(|_| rng.bits().to_le_bytes()).collect()
+    };
+    Ok(vec![
+        ("1k.txt", short.clone().into_bytes()),
+        ("100k.txt", long.clone().into_bytes()),
+        ("1m.bin", noise),
+        ("nested.zip", make::zip(&[("inner.zip", &zip), ("c.txt", short.as_bytes())])?),
+        ("hundred.zip", {
+            let names: Vec<String> = (0..100).map(|n| format!("folder/{n}.txt")).collect();
+            let bodies: Vec<String> = (0..100).map(|n| format!("{n}: {short}")).collect();
+            let members: Vec<_> = names.iter().zip(&bodies).map(|(n, b)| (n.as_str(), b.as_bytes())).collect();
+            make::zip(&members)?
+        }),
+        ("letter.docx", make::docx(&long, &[])?),
+        ("letter.pdf", make::pdf(&long, None)?),
+        ("source.tar.gz", make::gzip(&make::tar(&[("a.txt", long.as_bytes()), ("b.txt", short.as_bytes())])?)?),
+        ("source.tar.bz2", make::bzip2(&make::tar(&[("a.txt", long.as_bytes())])?)?),
+        ("letter.eml", make::mail(&short, &[("inner.zip", &zip)])),
+    ])
+}
+
+fn scans(criterion: &mut Criterion) {
+    let folder = files::target_dir().join("bench-definitions-small");
+    let run = || -> Result<()> {
+        definitions::generate(&Plan::SMALL, &folder)?;
+        let sides = [("bare", Side::bare(&folder)?), ("ours", Side::ours(&folder, 1)?)];
+        for (name, bytes) in inputs()? {
+            let mut group: BenchmarkGroup<'_, WallTime> = criterion.benchmark_group(name);
+            group.throughput(Throughput::Bytes(bytes.len() as u64));
+            let file = BenchFile { kind: String::new(), path: PathBuf::from(name), bytes: bytes.into() };
+            let prepared = Prepared::new(file)?;
+            for (side_name, side) in &sides {
+                let tally = side.scan(&prepared, How::Bytes);
+                if tally.clean != 1 {
+                    return Err(format!("{side_name} does not call {name} clean: {tally:?}").into());
+                }
+                // On one side our scan thread does the work, on the other the calling one, so the stack it needs.
+                group.bench_function(*side_name, |bencher| bencher.iter(|| side.scan(&prepared, How::Bytes)));
+            }
+            group.finish();
+        }
+        Ok(())
+    };
+    let mut run = run;
+    if let Err(why) = run() {
+        panic!("{why}");
+    }
+}
+
+criterion_group!(benches, scans);
+criterion_main!(benches);
