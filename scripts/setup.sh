@@ -10,7 +10,7 @@ set -eu
 
 LIBCLAMAV=1.4.0
 CARGO_DENY=0.20.2
-BUILD_PACKAGES="gcc libc6-dev libclamav-dev pkg-config"
+BUILD_PACKAGES="gcc libc6-dev libclamav-dev make pkg-config"
 TEST_PACKAGES="clamav-testfiles p7zip-full python3 qpdf valgrind"
 
 level=${1:-build}
