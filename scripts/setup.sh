@@ -11,7 +11,7 @@ set -eu
 LIBCLAMAV=1.4.0
 CARGO_DENY=0.20.2
 BUILD_PACKAGES="gcc libc6-dev libclamav-dev make pkg-config"
-TEST_PACKAGES="clamav-testfiles p7zip-full python3 qpdf valgrind"
+TEST_PACKAGES="bzip2 clamav-testfiles p7zip-full python3 qpdf valgrind xz-utils"
 
 level=${1:-build}
 case $level in
