@@ -251,6 +251,9 @@ fn scan_all(engine: &Arc<Inner>, bytes: &[u8], tracker: &mut Tracker) -> Result<
         if early || outcome.panicked || tracker.check_stop().is_some() {
             break;
         }
+        if bytes.len() as u64 <= TINY {
+            continue; // As for the file itself: nothing can be in it.
+        }
         let path = join(&parent, &name);
         if level >= engine.limits.max_recursion {
             tracker.gap(ReasonKind::TooDeep, path, Some(format!("level {level}")));

@@ -372,19 +372,21 @@ impl Observer for Tracker {
         let own = self.frames.pop().filter(|frame| frame.shown.is_none());
         debug_assert!(own.is_some(), "libclamav announces each layer before it shows it");
         let parent = self.parent_index();
+        let mut member_name = None;
         let path = match parent {
             None => {
                 self.started = true;
                 self.base.0.clone()
             }
             Some(parent) => {
-                let known = if layer.normalized { None } else { self.deliver(parent, layer) };
+                member_name = if layer.normalized { None } else { self.deliver(parent, layer) };
                 let shown = self.frames[parent].shown.as_mut();
                 let (container, ordinal) = shown.map_or(("", 0), |shown| {
                     shown.children += 1;
                     (shown.path.as_str(), shown.children)
                 });
-                let name = known
+                let name = member_name
+                    .clone()
                     .filter(|name| !name.is_empty())
                     .or_else(|| layer.name.filter(|name| !is_internal(name)).map(readable))
                     .unwrap_or_else(|| format!("#{ordinal}"));
@@ -405,6 +407,12 @@ impl Observer for Tracker {
             });
         }
 
+        if let Some((kind, detail)) =
+            member_name.as_deref().and_then(|name| witness::examine_manifest(name, layer.bytes))
+        {
+            let container = path.strip_suffix(member_name.as_deref().unwrap_or_default()).unwrap_or(&path);
+            self.gap(kind, container.trim_end_matches('/').to_owned(), Some(detail));
+        }
         let mut account = if layer.normalized {
             Account::default()
         } else {
@@ -459,8 +467,17 @@ impl Observer for Tracker {
         let Some(shown) = self.frames[parent].shown.as_mut() else { return };
         shown.announced_any = true;
         let name = member.name.map(readable).unwrap_or_default();
-        if shown.account.complete {
-            return; // Read by us, encryption included.
+        // Zips are read by us, encryption included. Elsewhere libclamav takes every local header in the raw bytes of a
+        // program or an OLE2 file for a member, most of which never were.
+        let zip = matches!(
+            member.container_type,
+            "CL_TYPE_ZIP" | "CL_TYPE_OOXML_WORD" | "CL_TYPE_OOXML_PPT" | "CL_TYPE_OOXML_XL" | "CL_TYPE_OOXML_HWP"
+        );
+        if shown.account.complete || zip {
+            return;
+        }
+        if member.container_type == "CL_TYPE_ISO9660" && member.size.is_multiple_of(witness::ISO_SECTOR) {
+            return; // A directory, or as large as one.
         }
         if member.size <= TINY && !member.encrypted {
             return;

@@ -10,6 +10,7 @@
 //! All of these read strangers' bytes: no index without a check, no allocation by an announced size.
 
 mod ar;
+mod iso;
 mod ole2;
 mod opaque;
 mod rar;
@@ -17,6 +18,8 @@ mod sevenz;
 mod stream;
 mod tar;
 mod zip;
+
+pub(crate) use iso::SECTOR as ISO_SECTOR;
 
 use crate::{Limits, ReasonKind};
 
@@ -67,7 +70,7 @@ pub(crate) fn examine(file_type: &str, bytes: &[u8], limits: &Limits, spare: u64
     let members = limits.max_files as usize;
     match bytes {
         [0x50, 0x4b, 0x03, 0x04 | 0x06, ..] | [0x50, 0x4b, 0x05, 0x06, ..] => {
-            zip::examine(bytes, true, members, &mut account);
+            zip::examine(bytes, true, limits, spare, &mut account);
         }
         [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => sevenz::examine(bytes, &mut account),
         [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => rar::examine(bytes, members, &mut account),
@@ -86,16 +89,55 @@ pub(crate) fn examine(file_type: &str, bytes: &[u8], limits: &Limits, spare: u64
         }
         _ => {
             opaque::examine(bytes, &mut account);
+            account.must_announce = announced_format(file_type);
+            if file_type == "CL_TYPE_ISO9660" {
+                iso::examine(bytes, &mut account);
+            }
             if tar::looks_like_tar(file_type, bytes) {
                 tar::examine(bytes, members, &mut account);
             } else {
                 // A zip behind something else: self-extracting programs, scripts with a shebang, polyglots.
-                zip::examine(bytes, false, members, &mut account);
+                zip::examine(bytes, false, limits, spare, &mut account);
                 rar::examine_embedded(bytes, members, &mut account);
             }
         }
     }
     account
+}
+
+/// The archives of which libclamav announces every member, so that none at all means that it could not read them.
+fn announced_format(file_type: &str) -> Option<&'static str> {
+    match file_type {
+        "CL_TYPE_MSCAB" => Some("cabinet"),
+        "CL_TYPE_MSCHM" => Some("CHM"),
+        "CL_TYPE_ARJ" => Some("ARJ"),
+        "CL_TYPE_EGG" => Some("EGG"),
+        _ => None,
+    }
+}
+
+/// What a member says about the container that it is in: formats on top of zip encrypt members on their own and
+/// list them in a manifest.
+pub(crate) fn examine_manifest(name: &str, bytes: &[u8]) -> Option<(ReasonKind, String)> {
+    let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
+    let what = match name {
+        // OpenDocument 1.3 part 2, 4.4.
+        "META-INF/manifest.xml" if has("encryption-data") => "OpenDocument",
+        // EPUB OCF 3.3, 4.2.6.3.2; fonts are commonly mangled, which hides nothing that could be run.
+        "META-INF/encryption.xml" => {
+            let algorithms = memchr::memmem::find_iter(bytes, b"Algorithm=").count();
+            let fonts = ["http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC"]
+                .iter()
+                .map(|mangling| memchr::memmem::find_iter(bytes, mangling.as_bytes()).count())
+                .sum::<usize>();
+            if algorithms <= fonts {
+                return None;
+            }
+            "EPUB"
+        }
+        _ => return None,
+    };
+    Some((ReasonKind::Encrypted, String::from(what)))
 }
 
 /// A name from a container, for people: lossy, and cut where it is absurdly long.

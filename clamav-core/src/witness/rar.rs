@@ -160,7 +160,7 @@ fn rar5(bytes: &[u8], most_members: usize, account: &mut Account) -> Option<()> 
 }
 
 fn member(account: &mut Account, name: String, size: u64, crc: Option<u32>, encrypted: bool) {
-    if size > TINY {
+    if size > TINY || encrypted && size > 0 {
         // With a password the stored checksum is keyed, so it says nothing about the plain bytes.
         let crc = crc.filter(|_| !encrypted);
         let kind = if encrypted { Encrypted } else { Unsupported };

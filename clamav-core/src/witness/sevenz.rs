@@ -14,6 +14,7 @@ mod property {
     pub(super) const HEADER: u8 = 0x01;
     pub(super) const ARCHIVE_PROPERTIES: u8 = 0x02;
     pub(super) const MAIN_STREAMS: u8 = 0x04;
+    pub(super) const FILES: u8 = 0x05;
     pub(super) const PACK_INFO: u8 = 0x06;
     pub(super) const UNPACK_INFO: u8 = 0x07;
     pub(super) const SIZE: u8 = 0x09;
@@ -36,8 +37,12 @@ pub(super) fn examine(bytes: &[u8], account: &mut Account) {
         return;
     };
     if size == 0 {
-        account.complete = true; // An archive without members.
-        return;
+        account.complete = true;
+        if bytes.len() > START {
+            // A writer fills the start header in last: without it there is data that nobody can find.
+            account.gap(TruncatedOrCorrupt, "the 7z archive was not finished: it has data and no header");
+        }
+        return; // Else an archive without members.
     }
     let Some(header) = slice(bytes, offset, size) else {
         account.gap(TruncatedOrCorrupt, "the 7z header lies outside of the file");
@@ -60,6 +65,11 @@ pub(super) fn examine(bytes: &[u8], account: &mut Account) {
         },
         _ => methods(header),
     };
+    if methods.as_ref().is_some_and(Vec::is_empty) {
+        account.complete = true;
+        account.must_announce = None; // Nothing but empty members, which libclamav takes for damage.
+        return;
+    }
     // When the methods are not known, a member that does not come says no more than that it is missing.
     account.method_obstacle =
         methods.into_iter().flatten().find_map(unsupported).map(|name| (Unsupported, format!("7z method {name}")));
@@ -84,10 +94,11 @@ fn methods(header: &[u8]) -> Option<Vec<u64>> {
         }
         id = reader.byte()?;
     }
-    if id != property::MAIN_STREAMS {
-        return None;
+    match id {
+        property::MAIN_STREAMS => Some(reader.streams()?.methods),
+        property::FILES | property::END => Some(Vec::new()),
+        _ => None,
     }
-    Some(reader.streams()?.methods)
 }
 
 /// Unpacks a compressed header, which is always one LZMA stream.

@@ -7,8 +7,10 @@ const BLOCK: usize = 512;
 
 /// Whether libclamav or the magic says that this is a tar.
 pub(super) fn looks_like_tar(file_type: &str, bytes: &[u8]) -> bool {
-    (matches!(file_type, "CL_TYPE_POSIX_TAR" | "CL_TYPE_OLD_TAR") || bytes.get(257..262) == Some(b"ustar"))
-        && bytes.get(..BLOCK).is_some_and(has_valid_checksum)
+    let valid = || bytes.get(..BLOCK).is_some_and(has_valid_checksum);
+    bytes.get(257..262) == Some(b"ustar")
+        || file_type == "CL_TYPE_POSIX_TAR"
+        || file_type == "CL_TYPE_OLD_TAR" && valid()
 }
 
 pub(super) fn examine(bytes: &[u8], most_members: usize, account: &mut Account) {
@@ -43,11 +45,19 @@ pub(super) fn examine(bytes: &[u8], most_members: usize, account: &mut Account) 
             account.gap(TruncatedOrCorrupt, format!("the tar member {} is cut off", readable(&name)));
             return;
         };
+        let mut extension = 0;
         match kind {
             // These describe the member that follows.
             b'L' => long_name = Some(until_nul(content).to_vec()),
             b'x' => long_name = pax_path(content).or(long_name),
             b'K' | b'g' | b'X' | b'N' | b'A' | b'E' | b'I' => {}
+            b'S' if header[482] != 0 => {
+                // Its map goes on in blocks that the size does not count; libclamav takes them for content.
+                long_name = None;
+                account.gap(Unsupported, format!("the tar member {} is sparse with a long map", readable(&name)));
+                let more = bytes.get(data..).unwrap_or_default().chunks_exact(BLOCK);
+                extension = more.take_while(|block| block[504] != 0).count() + 1;
+            }
             _ => {
                 long_name = None;
                 if stored > TINY {
@@ -59,7 +69,7 @@ pub(super) fn examine(bytes: &[u8], most_members: usize, account: &mut Account) 
                 }
             }
         }
-        at = data + content.len().next_multiple_of(BLOCK);
+        at = data + content.len().next_multiple_of(BLOCK) + extension * BLOCK;
     }
 }
 

@@ -4,9 +4,12 @@
 //! follows the local headers, and where the two disagree the checksum tells. Local headers that the directory does
 //! not list are content that streaming extractors see and libclamav does not.
 
+use std::io::Read;
+
 use memchr::memmem;
 
 use super::{Account, Member, TINY, readable, u16_at, u32_at, u64_at};
+use crate::Limits;
 use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt, Unsupported};
 
 const LOCAL: &[u8] = b"PK\x03\x04";
@@ -15,6 +18,8 @@ const END: &[u8] = b"PK\x05\x06";
 const END_SIZE: usize = 22;
 const CENTRAL_SIZE: usize = 46;
 const LOCAL_SIZE: usize = 30;
+/// An encrypted empty member: the 12 bytes of ZipCrypto's header, or AES's salt, check and authentication code.
+const ENCRYPTED_NOTHING: u64 = 28;
 
 /// Where the central directory is.
 struct Directory {
@@ -26,7 +31,8 @@ struct Directory {
 
 /// Reads the archive in `bytes`. When it does not begin like one (`at_start` is false) only a valid directory at
 /// the end makes it one.
-pub(super) fn examine(bytes: &[u8], at_start: bool, most_members: usize, account: &mut Account) {
+pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: u64, account: &mut Account) {
+    let mut budget = Budget { spare: spare.min(limits.max_file_size) };
     let Some(directory) = find_directory(bytes) else {
         if at_start {
             account.complete = true;
@@ -39,10 +45,10 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, most_members: usize, account
     let mut seen: u64 = 0;
     let mut extents: Vec<(usize, usize)> = Vec::new();
     while bytes.get(at..at + 4) == Some(CENTRAL) {
-        if account.members.len() > most_members {
+        if account.members.len() + account.unpacked.len() > limits.max_files as usize {
             return; // The limit on files ends the scan before; the members so far cannot all be delivered.
         }
-        let Some(next) = entry(bytes, at, directory.shift, &mut extents, account) else {
+        let Some(next) = entry(bytes, at, directory.shift, &mut extents, &mut budget, account) else {
             account.gap(TruncatedOrCorrupt, "the zip's central directory is cut off");
             return;
         };
@@ -100,12 +106,18 @@ fn directory_at(bytes: &[u8], end: usize) -> Option<Directory> {
     }
 }
 
+/// What may still be unpacked here, in bytes.
+struct Budget {
+    spare: u64,
+}
+
 /// Reads one entry of the directory and gives the offset of the next.
 fn entry(
     bytes: &[u8],
     at: usize,
     shift: usize,
     extents: &mut Vec<(usize, usize)>,
+    budget: &mut Budget,
     account: &mut Account,
 ) -> Option<usize> {
     let flags = u16_at(bytes, at + 8)?;
@@ -134,19 +146,33 @@ fn entry(
         return Some(next);
     };
     extents.push((start, end));
-    if size == 0 && packed > 32 && flags & 1 == 0 {
-        account.gap(TruncatedOrCorrupt, format!("the zip member {readable} has data but no size"));
+    let encrypted = flags & 1 != 0;
+    if size <= TINY && !encrypted {
+        // Directories, empty files, and what libclamav does not look at. No method needs this much for five bytes.
+        const MUCH: u64 = 64;
+        if packed > MUCH {
+            account.gap(TruncatedOrCorrupt, format!("the zip member {readable} has more data than its size says"));
+        }
+        return Some(next);
     }
-    if size <= TINY {
-        return Some(next); // Directories, empty files, and what libclamav does not look at.
+    if size == 0 && packed <= ENCRYPTED_NOTHING {
+        return Some(next);
     }
-    let obstacle = if flags & 1 != 0 {
+    let obstacle = if encrypted {
         Some((Encrypted, String::from("zip")))
     } else if let Some(name) = unsupported(method) {
         Some((Unsupported, format!("zip method {method} ({name})")))
     } else {
         // libclamav reads the 32-bit sizes only, and of the local header at that.
         let large = large || u32_at(bytes, start + 18) == Some(u32::MAX);
+        if large && size <= budget.spare {
+            let packed = usize::try_from(packed).ok().and_then(|packed| bytes.get(end - packed..end));
+            if let Some(plain) = packed.and_then(|packed| unpack(packed, method, size, crc)) {
+                budget.spare -= size;
+                account.unpacked.push((readable, plain));
+                return Some(next);
+            }
+        }
         large.then(|| (Unsupported, String::from("zip64")))
     };
     account.members.push(Member { name: readable, size, crc: Some(crc), obstacle });
@@ -197,17 +223,38 @@ fn unsupported(method: u16) -> Option<&'static str> {
     }
 }
 
-/// Whether a local header stands where no listed member is.
+/// Whether a local header with data stands where no listed member is. Android's build tools fill gaps with headers of
+/// members that have neither name nor data.
 fn hides_members(bytes: &[u8], extents: &mut [(usize, usize)], directory: usize) -> bool {
     extents.sort_unstable();
     let finder = memmem::Finder::new(LOCAL);
     let mut covered = 0;
     let ends = std::iter::once((directory, directory));
     for (start, end) in extents.iter().copied().chain(ends) {
-        if start > covered && bytes.get(covered..start).is_some_and(|between| finder.find(between).is_some()) {
+        let between = bytes.get(covered..start.max(covered)).unwrap_or_default();
+        if finder.find_iter(between).any(|at| has_data(&between[at..])) {
             return true;
         }
         covered = covered.max(end);
     }
     false
+}
+
+fn has_data(local: &[u8]) -> bool {
+    const SIZES_FOLLOW: u16 = 0x0008;
+    let follow = u16_at(local, 6).is_none_or(|flags| flags & SIZES_FOLLOW != 0);
+    follow || u32_at(local, 18) != Some(0) || u32_at(local, 22) != Some(0)
+}
+
+/// Unpacks a member that libclamav cannot reach, if its bytes are what the directory promises.
+fn unpack(packed: &[u8], method: u16, size: u64, crc: u32) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    match method {
+        0 => plain.extend_from_slice(packed),
+        8 => {
+            flate2::bufread::DeflateDecoder::new(packed).take(size.saturating_add(1)).read_to_end(&mut plain).ok()?;
+        }
+        _ => return None,
+    }
+    (plain.len() as u64 == size && crc32fast::hash(&plain) == crc).then_some(plain)
 }
