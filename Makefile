@@ -1,9 +1,10 @@
 # Each target sets up what it needs (scripts/setup.sh), so a fresh Debian or Ubuntu with Rust can start with any of them.
 
+SHELL := bash
 CARGO ?= cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 ADVISORIES = $(TARGET_DIR)/advisories.txt
-DEMO_DEFINITIONS = tests/definitions
+DEMO_DEFINITIONS = scan-pipeline/definitions
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -23,13 +24,20 @@ demo: setup-build ## scan a folder of real files, clean, infected and unscannabl
 	@echo "not be read to the end (encrypted, over a limit) is \"unscannable\" with its reason, never \"clean\"."
 
 test: setup-test ## run every test
-	$(CARGO) test --workspace --locked
+	@set -o pipefail; $(CARGO) test --workspace --locked --no-fail-fast | awk '{ print; fflush() } \
+	/^test result:/ { passed += $$4; failed += $$6; ignored += $$8; suites++ } \
+	END { print "make test: " passed+0 " passed, " failed+0 " failed, " ignored+0 " ignored, in " suites+0 " suites" }'
 
 check: setup-check fmt lint deny docs test ## what CI runs: format, lints, dependencies, documentation, tests
 	@echo "make check: passed; $$(cat $(ADVISORIES))"
 
-bench: setup-build ## run the benchmarks
-	$(CARGO) bench --package scan-pipeline-benches --locked
+# clamd and clamscan bring a daemon with them, which nobody expects a Makefile to install.
+bench: setup-build ## run the benchmarks; BENCH_FLAGS=--quick takes less time
+	$(CARGO) bench --locked --package scan-pipeline-benches --bench scan
+	$(CARGO) run --locked --release --package scan-pipeline-benches --bin side-by-side -- $(BENCH_FLAGS)
+	@if command -v clamd >/dev/null && command -v clamscan >/dev/null; then set -x; \
+	$(CARGO) run --locked --release --package scan-pipeline-benches --bin peers -- $(BENCH_FLAGS); \
+	else echo "NOT MEASURED: clamd and clamscan, which are not installed (apt install clamav clamav-daemon)."; fi
 
 fmt: setup-check ## is everything formatted
 	$(CARGO) fmt --all --check
