@@ -1,0 +1,103 @@
+#![forbid(unsafe_code)]
+//! The command line of scan-pipeline: scans files, says whether this machine can scan, and nothing else yet.
+//!
+//! Exit codes are clamscan's: 0 all clean, 1 something infected, 2 an error or something unscannable.
+
+mod args;
+mod definitions;
+mod doctor;
+mod machine;
+mod outcome;
+mod probe;
+mod progress;
+mod scan;
+mod table;
+mod text;
+mod walk;
+
+use std::io::{ErrorKind, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use args::{Cli, Command};
+
+/// Everything was done and nothing was found.
+const EXIT_CLEAN: u8 = 0;
+/// Something is infected; wins over every error.
+const EXIT_INFECTED: u8 = 1;
+/// Something was not scanned, or not proven clean.
+const EXIT_ERROR: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(why) if why.kind() == clap::error::ErrorKind::DisplayVersion => return finish(version()),
+        Err(why) => {
+            // Nobody is left to tell when this cannot be written.
+            let _ = why.print();
+            return ExitCode::from(if why.use_stderr() { EXIT_ERROR } else { EXIT_CLEAN });
+        }
+    };
+    log();
+    finish(match cli.command {
+        Command::Scan(options) => scan::run(&options),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::Completions { shell } => completions(shell),
+    })
+}
+
+/// Turns the end of a command into an exit code. A closed pipe is the reader's choice and needs no message.
+fn finish(result: std::io::Result<u8>) -> ExitCode {
+    ExitCode::from(result.unwrap_or_else(|why| {
+        if why.kind() != ErrorKind::BrokenPipe {
+            complain(&format!("the output could not be written: {why}"));
+        }
+        EXIT_ERROR
+    }))
+}
+
+/// Says on standard error what went wrong; file names in it may come from strangers.
+fn complain(what: &str) {
+    // Nobody is left to tell when this cannot be written.
+    let _ = writeln!(std::io::stderr(), "scan-pipeline: {}", text::printable(what));
+}
+
+/// Warnings of ours on standard error, unless SCAN_PIPELINE_LOG or RUST_LOG ask for something else.
+fn log() {
+    const DEFAULT: &str = "scan_pipeline=warn,clamav_core=warn,libclamav=off";
+    let asked = ["SCAN_PIPELINE_LOG", "RUST_LOG"]
+        .into_iter()
+        .filter_map(|name| Some((name, std::env::var(name).ok()?)))
+        .find(|(_, value)| !value.is_empty());
+    let filter = match &asked {
+        None => DEFAULT.parse::<Targets>(),
+        Some((name, value)) => value.parse::<Targets>().or_else(|why| {
+            complain(&format!("{name} is no log filter ({why}); write it as \"debug\" or \"clamav_core=debug\""));
+            DEFAULT.parse()
+        }),
+    };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
+    // A second initialisation would fail; there is none.
+    let _ = tracing_subscriber::registry().with(lines).with(filter.unwrap_or_default()).try_init();
+}
+
+fn version() -> std::io::Result<u8> {
+    let library = match probe::Probe::new() {
+        Ok(probe) => probe.library(),
+        Err(why) => format!("unknown ({})", text::printable(&why)),
+    };
+    writeln!(std::io::stdout(), "scan-pipeline {}\nlibclamav {library}", env!("CARGO_PKG_VERSION"))?;
+    Ok(EXIT_CLEAN)
+}
+
+fn completions(shell: clap_complete::Shell) -> std::io::Result<u8> {
+    // Into memory first: clap_complete panics when it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "scan-pipeline", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(EXIT_CLEAN)
+}

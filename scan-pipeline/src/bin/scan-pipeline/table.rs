@@ -1,0 +1,225 @@
+//! The table at the end of a scan: a line for everything that is not clean, and the totals.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use scan_pipeline::clamav::{EngineInfo, Reason, Verdict};
+use scan_pipeline::json::rfc3339;
+use unicode_width::UnicodeWidthStr;
+
+use crate::outcome::{Counts, Outcome};
+use crate::text::{self, plural, printable};
+
+/// Clean files are listed when there are no more of them than this.
+const FEW: usize = 20;
+/// Rows that are kept; `--json` is for more.
+const MOST_ROWS: usize = 10_000;
+/// Threats and reasons that are listed of one file, unless all are asked for.
+const MOST_DETAILS: usize = 3;
+/// The widest that the column of paths gets; what is said of a longer path stands below it.
+const WIDEST_PATH: usize = 56;
+const LABEL_WIDTH: usize = 13;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Label {
+    Clean,
+    Infected,
+    Unscannable,
+    Error,
+    Skipped,
+}
+
+impl Label {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Clean => "clean",
+            Self::Infected => "INFECTED",
+            Self::Unscannable => "UNSCANNABLE",
+            Self::Error => "ERROR",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    fn style(self) -> Style {
+        match self {
+            Self::Clean => AnsiColor::Green.on_default(),
+            Self::Infected => AnsiColor::Red.on_default().bold(),
+            Self::Unscannable => AnsiColor::Yellow.on_default().bold(),
+            Self::Error => AnsiColor::Magenta.on_default().bold(),
+            Self::Skipped => Style::new().dimmed(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Row {
+    label: Label,
+    path: String,
+    details: Vec<String>,
+}
+
+/// The rows so far.
+#[derive(Debug)]
+pub(crate) struct Table {
+    rows: Vec<Row>,
+    left_out: u64,
+    clean: usize,
+    verbose: bool,
+    colour: bool,
+}
+
+impl Table {
+    pub(crate) fn new(verbose: bool) -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let colour = io::stdout().is_terminal() && !set("NO_COLOR") && !dumb;
+        Self { rows: Vec::new(), left_out: 0, clean: 0, verbose, colour }
+    }
+
+    pub(crate) fn add(&mut self, path: &Path, outcome: &Outcome) {
+        let (label, details) = match outcome {
+            Outcome::Scanned { report, .. } => {
+                // Layer paths begin with the name that the scan had.
+                let root = match path.file_name() {
+                    Some(name) if path.as_os_str() != "-" => name.to_string_lossy().into_owned(),
+                    _ => String::from("stdin"),
+                };
+                match &report.verdict {
+                    Verdict::Clean => (Label::Clean, Vec::new()),
+                    Verdict::Infected { threats } => {
+                        let mut details = self.first(threats.len(), threats.iter(), |threat| {
+                            match inside(&threat.layer_path, &root) {
+                                Some(inner) => format!("{} in {inner}", threat.signature),
+                                None => threat.signature.clone(),
+                            }
+                        });
+                        let gaps = &report.coverage.gaps;
+                        let also = self.first(report.coverage.gap_count as usize, gaps.iter(), |gap| {
+                            format!("and not scanned: {}", explain(gap, &root))
+                        });
+                        details.extend(also);
+                        (Label::Infected, details)
+                    }
+                    Verdict::Unscannable { reasons } => {
+                        let count = report.coverage.gap_count.max(reasons.len() as u64) as usize;
+                        (Label::Unscannable, self.first(count, reasons.iter(), |reason| explain(reason, &root)))
+                    }
+                }
+            }
+            Outcome::Failed { message, .. } => (Label::Error, vec![message.clone()]),
+            Outcome::Skipped { kind: "link", .. } if !self.verbose => return,
+            Outcome::Skipped { message, .. } => (Label::Skipped, vec![(*message).to_owned()]),
+        };
+        self.push(label, path, details);
+    }
+
+    fn push(&mut self, label: Label, path: &Path, details: Vec<String>) {
+        if label == Label::Clean {
+            self.clean += 1;
+            if !self.verbose && self.clean > FEW {
+                if self.clean == FEW + 1 {
+                    self.rows.retain(|row| row.label != Label::Clean);
+                }
+                return;
+            }
+        }
+        if self.rows.len() >= MOST_ROWS {
+            self.left_out += 1;
+            return;
+        }
+        let path = printable(&path.to_string_lossy());
+        self.rows.push(Row { label, path, details: details.iter().map(|detail| printable(detail)).collect() });
+    }
+
+    /// The first few in words, and how many more there are.
+    fn first<T>(&self, count: usize, items: impl Iterator<Item = T>, say: impl Fn(T) -> String) -> Vec<String> {
+        let most = if self.verbose { usize::MAX } else { MOST_DETAILS };
+        let mut said: Vec<String> = items.take(most).map(say).collect();
+        if count > said.len() {
+            said.push(format!("and {} more", text::number((count - said.len()) as u64)));
+        }
+        said
+    }
+
+    pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let width = self.rows.iter().map(|row| row.path.width()).filter(|width| *width <= WIDEST_PATH).max().unwrap_or(0);
+        for row in &self.rows {
+            let word = format!("{:LABEL_WIDTH$}", row.label.word());
+            if self.colour {
+                let style = row.label.style();
+                write!(out, "{style}{word}{style:#}{}", row.path)?;
+            } else {
+                write!(out, "{word}{}", row.path)?;
+            }
+            let mut details = row.details.iter();
+            let own = row.path.width();
+            if own <= width
+                && let Some(detail) = details.next()
+            {
+                write!(out, "{:pad$}  {detail}", "", pad = width - own)?;
+            }
+            writeln!(out)?;
+            for detail in details {
+                writeln!(out, "{:pad$}  {detail}", "", pad = LABEL_WIDTH + width)?;
+            }
+        }
+        if self.left_out > 0 {
+            writeln!(out, "... and {}; --json shows all", plural(self.left_out, "more line"))?;
+        }
+        if !self.rows.is_empty() {
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write_totals(
+        &self,
+        out: &mut impl Write,
+        counts: &Counts,
+        elapsed: Duration,
+        engine: &EngineInfo,
+    ) -> io::Result<()> {
+        let mut parts = vec![format!("{} clean", text::number(counts.clean))];
+        for (count, what, style) in [
+            (counts.infected, "infected", Label::Infected.style()),
+            (counts.unscannable, "unscannable", Label::Unscannable.style()),
+        ] {
+            if count > 0 {
+                let words = format!("{} {what}", text::number(count));
+                parts.push(if self.colour { format!("{style}{words}{style:#}") } else { words });
+            }
+        }
+        if counts.errors > 0 {
+            parts.push(plural(counts.errors, "error"));
+        }
+        for (count, what) in [(counts.links, "link"), (counts.specials, "special file")] {
+            if count > 0 {
+                parts.push(format!("{} skipped", plural(count, what)));
+            }
+        }
+        let (files, size) = (plural(counts.scanned(), "file"), text::bytes(counts.bytes));
+        writeln!(out, "{files}, {size} in {}: {}", text::duration(elapsed), parts.join(", "))?;
+        let built = engine.definitions_built().map(rfc3339);
+        let day = built.as_deref().and_then(|time| time.get(..10)).unwrap_or("unknown date");
+        let signatures = plural(u64::from(engine.signatures), "signature");
+        writeln!(out, "libclamav {} with {signatures} of {day}", printable(&engine.library))
+    }
+}
+
+/// The layer without the file's own name; `None` for the file itself.
+fn inside<'a>(layer_path: &'a str, root: &str) -> Option<&'a str> {
+    layer_path.strip_prefix(root)?.strip_prefix('/').filter(|inner| !inner.is_empty())
+}
+
+fn explain(reason: &Reason, root: &str) -> String {
+    let mut words = reason.kind.as_str().replace('_', " ");
+    if let Some(inner) = inside(&reason.layer_path, root) {
+        words = format!("{words}: {inner}");
+    }
+    match reason.detail.as_deref().filter(|detail| !detail.is_empty()) {
+        Some(detail) => format!("{words} ({detail})"),
+        None => words,
+    }
+}
