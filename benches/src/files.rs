@@ -74,7 +74,7 @@ pub fn prepare(folder: &Path) -> Result<Vec<BenchFile>> {
 }
 
 /// Changes when the way to gather does.
-const FORMAT: &str = "bench files, format 3\n";
+const FORMAT: &str = "bench files, format 4\n";
 
 const ROOTS: &[&str] = &["/usr/share", "/usr/bin", "/usr/lib/python3"];
 
@@ -86,7 +86,7 @@ const REAL: &[Wanted] = &[
     Wanted("html", &["html", "htm"], 500..500_000, 40, 5),
     Wanted("image", &["png", "jpg", "gif", "svg"], 200..2_000_000, 40, 5),
     Wanted("elf", &["/elf"], 10_000..900_000, 30, 10),
-    Wanted("elf-large", &["/elf"], 1_000_000..21_000_000, 6, 1),
+    Wanted("elf-large", &["/elf"], 1_000_000..12_000_000, 4, 1),
     Wanted("gz", &["gz"], 100..400_000, 40, 10),
     Wanted("zip-real", &["jar", "whl", "zip", "epub", "odt"], 100..8_000_000, 10, 0),
     Wanted("pdf", &["pdf"], 1_000..8_000_000, 5, 0),
@@ -154,7 +154,7 @@ fn made(folder: &Path) -> Result<()> {
         let attachments: &[make::Member<'_>] = if n % 5 == 4 { &[] } else { &[attachment] };
         save(folder, "eml", n, "made.eml", &make::mail(&words(n + 3), attachments))?;
         let (program_name, program) = one(&programs, n);
-        let mut members = some(n, 2 + n);
+        let mut members = some(n, 2 + n / 3);
         if n % 5 == 0 {
             members.push((&program_name, &program));
         }

@@ -1,11 +1,13 @@
 //! What `clamav-core` costs beyond libclamav: the same files, definitions, limits and threads on both sides.
 //!
 //! ```text
-//! side-by-side [--quick] [--control] [--processes N] [--rounds N] [--at-most PERCENT]
+//! side-by-side [--quick] [--control] [--processes N] [--rounds N] [--every N] [--at-most PERCENT]
+//! side-by-side --profile [--rounds N]
 //! ```
 //!
-//! `--quick` takes a quarter of the files and one round. `--control` puts a second bare engine in our place: what it
+//! `--every N` takes one file in N; `--quick` one in four, and one round. `--control` puts a second bare engine in our place: what it
 //! shows is noise. With `--at-most` the program fails when we cost more than that.
+//! `--profile` only scans, on our side and on one thread, for a profiler to look at.
 //!
 //! The measuring is done by child processes that load both engines, one after the other, in alternating order: where
 //! in memory an engine lies makes a difference of its own, which only fresh processes average out.
@@ -28,9 +30,13 @@ fn main() -> Result<ExitCode> {
         child(threads.parse()?, &definitions, &folder)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if flag("--profile") {
+        return profile(&definitions, &folder);
+    }
     let quick = flag("--quick");
     let processes = number("--processes", if quick { 1 } else { 4 })?;
     let rounds = number("--rounds", if quick { 1 } else { 3 })?;
+    let every = number("--every", if quick { 4 } else { 1 })?;
     definitions::generate(&Plan::FULL, &definitions)?;
     files::prepare(&folder)?;
 
@@ -40,8 +46,8 @@ fn main() -> Result<ExitCode> {
             eprintln!("process {} of {processes}, threads: {threads}", process + 1);
             let mut command = Command::new(std::env::current_exe()?);
             command.args(["--child", &threads.to_string(), "--rounds", &rounds.to_string()]);
-            command.args(["--process", &process.to_string()]);
-            command.args(quick.then_some("--quick").iter().chain(flag("--control").then_some("--control").iter()));
+            command.args(["--process", &process.to_string(), "--every", &every.to_string()]);
+            command.args(flag("--control").then_some("--control"));
             let output = command.stderr(std::process::Stdio::inherit()).output()?;
             if !output.status.success() {
                 return Err(format!("a measuring process failed: {}", output.status).into());
@@ -59,6 +65,21 @@ fn main() -> Result<ExitCode> {
     if most.is_some_and(|most| worst > 1.0 + most / 100.0) {
         eprintln!("over the limit: {:.1}% more processor time a file", (worst - 1.0) * 100.0);
         return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Scans all files by both ways, again and again.
+fn profile(definitions: &Path, folder: &Path) -> Result<ExitCode> {
+    definitions::generate(&Plan::FULL, definitions)?;
+    let files = files::prepare(folder)?.into_iter().filter(|file| file.kind != UNEQUAL);
+    let files = files.map(Prepared::new).collect::<Result<Vec<_>>>()?;
+    let ours = Side::ours(definitions, 1)?;
+    for _ in 0..number("--rounds", 3)? {
+        for how in How::ALL {
+            let (cost, _) = ours.pass(&files, how, 1)?;
+            println!("{}: {:.3} ms a file", how.name(), cost.cpu.as_secs_f64() * 1e3 / files.len() as f64);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -108,7 +129,7 @@ fn child(threads: usize, definitions: &Path, folder: &Path) -> Result<()> {
         let ours = load_ours()?;
         (ours, Side::bare(definitions)?)
     };
-    let every = if flag("--quick") { 4 } else { 1 };
+    let every = number("--every", 1)?.max(1);
     let mut groups: BTreeMap<(String, bool), Vec<Prepared>> = BTreeMap::new();
     for file in files::prepare(folder)?.into_iter().step_by(every) {
         groups.entry((file.kind.clone(), file.is_small())).or_default().push(Prepared::new(file)?);
@@ -169,8 +190,10 @@ fn report(samples: &[Sample]) -> f64 {
         kinds.dedup();
         kinds
     };
-    println!("\n| files | by | threads | files | bare ms/file | ours ms/file | ratio | lowest..highest | of minima |");
-    println!("|---|---|---:|---:|---:|---:|---:|---|---:|");
+    println!(
+        "\n| files | by | threads | files | bare ms/file | ours ms/file | ratio | lowest..highest | of medians | of minima |"
+    );
+    println!("|---|---|---:|---:|---:|---:|---:|---|---:|---:|");
     let mut row = |title: &str, choose: &dyn Fn(&Sample) -> bool| {
         for how in How::ALL {
             for threads in [1, 2] {
@@ -183,7 +206,7 @@ fn report(samples: &[Sample]) -> f64 {
                     worst = worst.max(line.ratio.median);
                 }
                 println!(
-                    "| {title} | {} | {threads} | {} | {:.3} | {:.3} | {:.4} | {:.4}..{:.4} | {:.4} |",
+                    "| {title} | {} | {threads} | {} | {:.3} | {:.3} | {:.4} | {:.4}..{:.4} | {:.4} | {:.4} |",
                     how.name(),
                     line.files,
                     line.bare.median * 1e3,
@@ -191,6 +214,7 @@ fn report(samples: &[Sample]) -> f64 {
                     line.ratio.median,
                     line.ratio.lowest,
                     line.ratio.highest,
+                    line.of_medians,
                     line.of_minima,
                 );
             }
@@ -220,6 +244,9 @@ struct Line {
     bare: Spread,
     ours: Spread,
     ratio: Spread,
+    /// Of the sums of each group's median passes.
+    of_medians: f64,
+    /// Of the sums of each group's cheapest passes.
     of_minima: f64,
 }
 
@@ -227,18 +254,20 @@ impl Line {
     fn of(samples: &[&Sample]) -> Option<Self> {
         // A round of a process is one observation: the sums of both sides over all groups.
         let mut rounds: BTreeMap<(usize, usize), [f64; 2]> = BTreeMap::new();
-        let mut minima: BTreeMap<(&str, bool), ([f64; 2], usize)> = BTreeMap::new();
+        let mut passes: BTreeMap<(&str, bool), ([Vec<f64>; 2], usize)> = BTreeMap::new();
         for sample in samples {
             let side = usize::from(sample.ours);
             rounds.entry((sample.process, sample.round)).or_default()[side] += sample.cpu;
-            let least = minima.entry((&sample.kind, sample.small)).or_insert(([f64::MAX; 2], sample.files));
-            least.0[side] = least.0[side].min(sample.cpu);
+            let group = passes.entry((&sample.kind, sample.small)).or_default();
+            group.0[side].push(sample.cpu);
+            group.1 = sample.files;
         }
-        let files: usize = minima.values().map(|(_, files)| files).sum();
+        let files: usize = passes.values().map(|(_, files)| files).sum();
         if files == 0 {
             return None;
         }
-        let sum = |side: usize| minima.values().map(|(least, _)| least[side]).sum::<f64>();
+        let spread = |side: usize| passes.values().map(move |(costs, _)| Spread::of(costs[side].iter().copied()));
+        let of = |choose: fn(Spread) -> f64| spread(1).map(choose).sum::<f64>() / spread(0).map(choose).sum::<f64>();
         // Each side makes two passes a round.
         let per_file = |side: usize| Spread::of(rounds.values().map(|sums| sums[side] / 2.0 / files as f64));
         Some(Self {
@@ -246,7 +275,8 @@ impl Line {
             bare: per_file(0),
             ours: per_file(1),
             ratio: Spread::of(rounds.values().map(|sums| sums[1] / sums[0])),
-            of_minima: sum(1) / sum(0),
+            of_medians: of(|spread| spread.median),
+            of_minima: of(|spread| spread.lowest),
         })
     }
 }
