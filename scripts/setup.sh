@@ -12,11 +12,13 @@ LIBCLAMAV=1.4.0
 CARGO_DENY=0.20.2
 BUILD_PACKAGES="gcc libc6-dev libclamav-dev make pkg-config"
 TEST_PACKAGES="bzip2 clamav-testfiles p7zip-full python3 qpdf valgrind xz-utils"
+CHECK_PACKAGES="ca-certificates git" # cargo-deny fetches its database with them
 
 level=${1:-build}
 case $level in
 build) packages=$BUILD_PACKAGES ;;
-test | check) packages="$BUILD_PACKAGES $TEST_PACKAGES" ;;
+test) packages="$BUILD_PACKAGES $TEST_PACKAGES" ;;
+check) packages="$BUILD_PACKAGES $TEST_PACKAGES $CHECK_PACKAGES" ;;
 *)
     echo "usage: scripts/setup.sh [build|test|check]" >&2
     exit 2
