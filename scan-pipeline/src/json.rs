@@ -283,7 +283,8 @@ mod tests {
     fn errors_have_the_promised_form() {
         let error = ErrorJson::new(Path::new("a"), "io", "could not be opened");
         let text = serde_json::to_string(&error).expect("serialises");
-        let form = r#"{"schema":"scan-pipeline.error/1","path":"a","error":{"kind":"io","message":"could not be opened"}}"#;
+        let form =
+            r#"{"schema":"scan-pipeline.error/1","path":"a","error":{"kind":"io","message":"could not be opened"}}"#;
         assert_eq!(text, form);
         let text = serde_json::to_string(&error.skipped()).expect("serialises");
         assert!(text.contains(r#""skipped":true"#), "{text}");

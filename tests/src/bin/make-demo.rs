@@ -45,7 +45,7 @@ fn make(dir: &Path) -> io::Result<()> {
         ("salaries.zip", "a zip with a password", zipcrypto(&[("salaries.csv", letter.as_bytes())])),
         (
             "backup.zip",
-            "a zip with a file of 120 MiB in it, and something bad behind its first 100",
+            "a zip with a file of 120 MiB in it, and a test marker behind its first 100",
             giant(120 * MIB, Some(110 * MIB)),
         ),
     ];
@@ -56,5 +56,5 @@ fn make(dir: &Path) -> io::Result<()> {
         std::fs::write(dir.join(name), bytes)?;
         writeln!(out, "  {name:<14}{what}")?;
     }
-    writeln!(out, "(The password is {PASSWORD}. The viruses are EICAR's harmless test file.)\n")
+    writeln!(out, "(The password is {PASSWORD}. EICAR's test file and the marker are harmless.)\n")
 }

@@ -31,8 +31,8 @@ pub(crate) enum Command {
 const AFTER_SCAN: &str = "\
 Exit code: 0 all clean, 1 something infected, 2 an error or something unscannable. Infected wins.
 Unscannable: no threat was found, but part of the file could not be looked at (a password, a limit, damage).
-Paths: links are followed when they are named here, and not inside directory trees. Links, fifos, sockets and
-devices met in a tree are skipped and counted; named here they are an error.
+Paths: a link is followed when it is named here, and not inside a directory tree. Links, fifos, sockets and devices \
+met in a tree are skipped and counted; a fifo, socket or device named here is an error.
 SIZE is in bytes or with K, M, G or T, which are powers of 1024: 100, 10K, 25MB, 1GiB.";
 
 #[derive(Debug, Args)]

@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn the_worst_decides() {
-        let counts = |infected, unscannable, errors| Counts { clean: 1, infected, unscannable, errors, ..Counts::default() };
+        let counts =
+            |infected, unscannable, errors| Counts { clean: 1, infected, unscannable, errors, ..Counts::default() };
         for (counts, strict, allowing) in [
             (counts(0, 0, 0), 0, 0),
             (counts(0, 1, 0), 2, 0),

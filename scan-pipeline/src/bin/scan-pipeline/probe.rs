@@ -19,14 +19,14 @@ impl Probe {
     ///
     /// Says why not even this engine can be built: mostly it is the temporary directory.
     pub(crate) fn new() -> Result<Self, String> {
-        let dir = tempfile::tempdir()
-            .map_err(|why| format!("no temporary directory can be made in {}: {why}", std::env::temp_dir().display()))?;
+        let dir = tempfile::tempdir().map_err(|why| {
+            format!("no temporary directory can be made in {}: {why}", std::env::temp_dir().display())
+        })?;
         let needle: String = NEEDLE.iter().map(|byte| format!("{byte:02x}")).collect();
         let database = dir.path().join("probe.ndb");
         std::fs::write(&database, format!("ScanPipeline.Probe:0:0:{needle}\n"))
             .map_err(|why| format!("{} cannot be written: {why}", database.display()))?;
-        let engine =
-            EngineBuilder::new().definitions(&database).threads(1).build().map_err(|why| why.to_string())?;
+        let engine = EngineBuilder::new().definitions(&database).threads(1).build().map_err(|why| why.to_string())?;
         Ok(Self { engine })
     }
 

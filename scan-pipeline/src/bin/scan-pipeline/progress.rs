@@ -49,15 +49,22 @@ impl Progress {
         });
     }
 
-    pub(crate) fn step(&self, counts: &Counts, path: &Path) {
+    /// Names the file whose result comes next.
+    pub(crate) fn wait_for(&self, counts: &Counts, path: &Path) {
         let Some(bar) = &self.0 else { return };
-        bar.set_position(counts.scanned() + counts.errors);
         let name = printable(&path.file_name().unwrap_or_default().to_string_lossy());
         let name: String = name.chars().take(30).collect();
         bar.set_message(match counts.infected {
             0 => name,
             infected => format!("{infected} infected, {name}"),
         });
+    }
+
+    /// Counts a file that is done.
+    pub(crate) fn step(&self, counts: &Counts) {
+        if let Some(bar) = &self.0 {
+            bar.set_position(counts.scanned() + counts.errors);
+        }
     }
 
     pub(crate) fn end(&self) {

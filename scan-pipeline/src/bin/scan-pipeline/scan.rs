@@ -74,7 +74,7 @@ fn build(args: &ScanArgs, sources: &Sources) -> scan_pipeline::clamav::Result<En
 
 /// There is no engine, so nothing can be scanned: says so to the person and, with `--json`, to the program.
 fn refuse(args: &ScanArgs, sources: &Sources, why: &scan_pipeline::clamav::Error) -> io::Result<u8> {
-    complain(&format!("nothing was scanned: {why}"));
+    complain(&format!("nothing was scanned: {}", in_terms_of_options(why.to_string())));
     if let Some(advice) = definitions::advice(why) {
         complain(advice);
     }
@@ -84,6 +84,20 @@ fn refuse(args: &ScanArgs, sources: &Sources, why: &scan_pipeline::clamav::Error
         writeln!(io::stdout(), "{line}")?;
     }
     Ok(EXIT_ERROR)
+}
+
+/// The engine names limits as its own users know them.
+fn in_terms_of_options(message: String) -> String {
+    [
+        ("max_file_size", "--max-file"),
+        ("max_scan_size", "--max-scan"),
+        ("max_recursion", "--max-recursion"),
+        ("max_files", "--max-files"),
+        ("max_scan_time", "--timeout"),
+    ]
+    .into_iter()
+    .find_map(|(limit, option)| Some(format!("{option}{}", message.strip_prefix(limit)?)))
+    .unwrap_or(message)
 }
 
 /// A file on its way.
@@ -131,10 +145,9 @@ impl Run<'_> {
                 };
                 InFlight { path, state }
             }
-            Found::StandardInput => InFlight {
-                path: PathBuf::from(STANDARD_INPUT),
-                state: State::Done(scan_standard_input(self.engine)),
-            },
+            Found::StandardInput => {
+                InFlight { path: PathBuf::from(STANDARD_INPUT), state: State::Done(scan_standard_input(self.engine)) }
+            }
             Found::Skipped { path, kind, message } => {
                 InFlight { path, state: State::Done(Outcome::Skipped { kind, message }) }
             }
@@ -148,17 +161,22 @@ impl Run<'_> {
     fn collect(&mut self, InFlight { path, state }: InFlight) -> io::Result<()> {
         let outcome = match state {
             State::Done(outcome) => outcome,
-            State::Running { scan, digest } => match scan.wait() {
-                Err(why) => Outcome::failed(&why),
-                // Too small for detectors, so its digest is of bytes that were read here.
-                Ok(report) if report.coverage.trivial && report.size > 0 => scan_tiny(self.engine, &path),
-                Ok(report) => {
-                    Outcome::Scanned { sha256: digest.of(&report), report: Box::new(report), size_known: true }
+            State::Running { scan, digest } => {
+                self.progress.wait_for(&self.counts, &path);
+                match scan.wait() {
+                    Err(why) => Outcome::failed(&why),
+                    // Too small for detectors, so its digest is of bytes that are read here.
+                    Ok(report) if report.coverage.trivial && report.size > 0 => {
+                        scan_tiny(self.engine, &path, report.size)
+                    }
+                    Ok(report) => {
+                        Outcome::Scanned { sha256: digest.of(&report), report: Box::new(report), size_known: true }
+                    }
                 }
-            },
+            }
         };
         self.counts.add(&outcome);
-        self.progress.step(&self.counts, &path);
+        self.progress.step(&self.counts);
         if self.args.json {
             let line = outcome.to_json(&path)?;
             writeln!(io::stdout(), "{line}")
@@ -188,21 +206,19 @@ impl Run<'_> {
 }
 
 /// A file of 1 to 5 bytes, read here so that the digest is of the very bytes that were scanned.
-fn scan_tiny(engine: &Engine, path: &Path) -> Outcome {
-    const MORE_THAN_TINY: u64 = 6;
+fn scan_tiny(engine: &Engine, path: &Path, size: u64) -> Outcome {
+    // The path may lead to something else by now: as in the engine, no fifo may make us wait.
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let mut bytes = Vec::new();
-    let read = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.bits() as i32)
-        .open(path)
-        .and_then(|file| file.take(MORE_THAN_TINY).read_to_end(&mut bytes));
+    let read = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).and_then(|file| {
+        let is_file = file.metadata()?.is_file();
+        file.take(size + 1).read_to_end(&mut bytes)?;
+        Ok(is_file)
+    });
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match read {
-        Ok(count) if count as u64 == MORE_THAN_TINY => {
-            Outcome::Failed { kind: "changed", message: String::from("the file changed while it was read") }
-        }
-        Ok(_) => scan_bytes(engine, bytes, name),
+        Ok(true) if bytes.len() as u64 == size => scan_bytes(engine, bytes, name),
+        Ok(_) => Outcome::Failed { kind: "changed", message: String::from("the file changed while it was read") },
         Err(why) => Outcome::Failed { kind: "io", message: format!("the file could not be read a second time: {why}") },
     }
 }

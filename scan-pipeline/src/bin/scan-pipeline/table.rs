@@ -20,6 +20,8 @@ const MOST_ROWS: usize = 10_000;
 const MOST_DETAILS: usize = 3;
 /// The widest that the column of paths gets; what is said of a longer path stands below it.
 const WIDEST_PATH: usize = 56;
+/// Characters of one threat or reason: the names in archives are as long as their makers like.
+const LONGEST_DETAIL: usize = 240;
 const LABEL_WIDTH: usize = 13;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +132,12 @@ impl Table {
             return;
         }
         let path = printable(&path.to_string_lossy());
-        self.rows.push(Row { label, path, details: details.iter().map(|detail| printable(detail)).collect() });
+        let short = |detail: String| match detail.char_indices().nth(LONGEST_DETAIL) {
+            Some((end, _)) => format!("{}...", &detail[..end]),
+            None => detail,
+        };
+        let details = details.iter().map(|detail| short(printable(detail))).collect();
+        self.rows.push(Row { label, path, details });
     }
 
     /// The first few in words, and how many more there are.
@@ -144,7 +151,8 @@ impl Table {
     }
 
     pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let width = self.rows.iter().map(|row| row.path.width()).filter(|width| *width <= WIDEST_PATH).max().unwrap_or(0);
+        let width =
+            self.rows.iter().map(|row| row.path.width()).filter(|width| *width <= WIDEST_PATH).max().unwrap_or(0);
         for row in &self.rows {
             let word = format!("{:LABEL_WIDTH$}", row.label.word());
             if self.colour {
