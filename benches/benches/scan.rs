@@ -1,18 +1,53 @@
 //! Micro benches of single scans with few definitions, where our part shows most, beside the bare call.
 //!
+//! The figures are processor time of the whole process, as everywhere in these benches.
 //! `cargo bench -p scan-pipeline-benches`; the side-by-side program says what matters with real definitions.
 #![allow(missing_docs)] // `criterion_group!` makes functions without any.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use criterion::measurement::WallTime;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
 use scan_pipeline_benches::definitions::{self, Plan};
 use scan_pipeline_benches::files::{self, BenchFile};
+use scan_pipeline_benches::measure::cpu;
 use scan_pipeline_benches::sides::{How, Prepared, Side};
 use scan_pipeline_benches::{Result, make};
 
 const TEXT: &str = "It was a bright cold day in April, and the clocks were striking thirteen.\n";
+
+/// Processor time instead of time on the wall.
+struct CpuTime;
+
+impl Measurement for CpuTime {
+    type Intermediate = Duration;
+    type Value = Duration;
+
+    fn start(&self) -> Duration {
+        cpu()
+    }
+
+    fn end(&self, start: Duration) -> Duration {
+        cpu() - start
+    }
+
+    fn add(&self, one: &Duration, other: &Duration) -> Duration {
+        *one + *other
+    }
+
+    fn zero(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn to_f64(&self, value: &Duration) -> f64 {
+        WallTime.to_f64(value)
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        WallTime.formatter()
+    }
+}
 
 /// One of each shape that costs something different: names end in what they are.
 fn inputs() -> Result<Vec<(&'static str, Vec<u8>)>> {
@@ -41,13 +76,13 @@ fn inputs() -> Result<Vec<(&'static str, Vec<u8>)>> {
     ])
 }
 
-fn scans(criterion: &mut Criterion) {
+fn scans(criterion: &mut Criterion<CpuTime>) {
     let folder = files::target_dir().join("bench-definitions-small");
-    let run = || -> Result<()> {
+    let mut run = || -> Result<()> {
         definitions::generate(&Plan::SMALL, &folder)?;
         let sides = [("bare", Side::bare(&folder)?), ("ours", Side::ours(&folder, 1)?)];
         for (name, bytes) in inputs()? {
-            let mut group: BenchmarkGroup<'_, WallTime> = criterion.benchmark_group(name);
+            let mut group: BenchmarkGroup<'_, CpuTime> = criterion.benchmark_group(name);
             group.throughput(Throughput::Bytes(bytes.len() as u64));
             let file = BenchFile { kind: String::new(), path: PathBuf::from(name), bytes: bytes.into() };
             let prepared = Prepared::new(file)?;
@@ -56,18 +91,24 @@ fn scans(criterion: &mut Criterion) {
                 if tally.clean != 1 {
                     return Err(format!("{side_name} does not call {name} clean: {tally:?}").into());
                 }
-                // On one side our scan thread does the work, on the other the calling one, so the stack it needs.
                 group.bench_function(*side_name, |bencher| bencher.iter(|| side.scan(&prepared, How::Bytes)));
             }
             group.finish();
         }
         Ok(())
     };
-    let mut run = run;
     if let Err(why) = run() {
         panic!("{why}");
     }
 }
 
-criterion_group!(benches, scans);
+criterion_group! {
+    name = benches;
+    config = Criterion::default()
+        .with_measurement(CpuTime)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(3))
+        .sample_size(30);
+    targets = scans
+}
 criterion_main!(benches);

@@ -84,13 +84,17 @@ fn profile(definitions: &Path, folder: &Path) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Both sides' passes over one kind of files in one round.
+/// Files that one side scans before it is the other's turn: few, so that a neighbour's burst hits both.
+const BATCH: usize = 4;
+
+/// One side's pass over one batch of files of a kind.
 #[derive(Debug)]
 struct Sample {
     process: usize,
     threads: usize,
     kind: String,
     small: bool,
+    batch: usize,
     how: String,
     round: usize,
     ours: bool,
@@ -102,12 +106,13 @@ struct Sample {
 impl Sample {
     fn parse(line: &str, process: usize, threads: usize) -> Option<Self> {
         let fields: Vec<&str> = line.strip_prefix("sample\t")?.split('\t').collect();
-        let [kind, small, how, round, ours, files, cpu, wall] = fields[..] else { return None };
+        let [kind, small, batch, how, round, ours, files, cpu, wall] = fields[..] else { return None };
         Some(Self {
             process,
             threads,
             kind: kind.to_owned(),
             small: small == "true",
+            batch: batch.parse().ok()?,
             how: how.to_owned(),
             round: round.parse().ok()?,
             ours: ours == "true",
@@ -144,19 +149,21 @@ fn child(threads: usize, definitions: &Path, folder: &Path) -> Result<()> {
     }
     for round in 0..number("--rounds", 1)? {
         for ((kind, small), files) in &groups {
-            for how in How::ALL {
-                // A-B-B-A, so that what drifts slowly hits both sides alike.
-                let first = (round + process) % 2 == 0;
-                for is_ours in [first, !first, !first, first] {
-                    let side = if is_ours { &ours } else { &bare };
-                    let (cost, _) = side.pass(files, how, threads)?;
-                    println!(
-                        "sample\t{kind}\t{small}\t{}\t{round}\t{is_ours}\t{}\t{}\t{}",
-                        how.name(),
-                        files.len(),
-                        cost.cpu.as_secs_f64(),
-                        cost.wall.as_secs_f64(),
-                    );
+            for (batch, files) in files.chunks(BATCH).enumerate() {
+                for how in How::ALL {
+                    // A-B-B-A, so that what drifts slowly hits both sides alike.
+                    let first = (round + process) % 2 == 0;
+                    for is_ours in [first, !first, !first, first] {
+                        let side = if is_ours { &ours } else { &bare };
+                        let (cost, _) = side.pass(files, how, threads)?;
+                        println!(
+                            "sample\t{kind}\t{small}\t{batch}\t{}\t{round}\t{is_ours}\t{}\t{}\t{}",
+                            how.name(),
+                            files.len(),
+                            cost.cpu.as_secs_f64(),
+                            cost.wall.as_secs_f64(),
+                        );
+                    }
                 }
             }
         }
@@ -238,15 +245,22 @@ fn report(samples: &[Sample]) -> f64 {
     worst
 }
 
+/// What each pass over one batch cost, for the bare side and for ours.
+#[derive(Default)]
+struct Passes {
+    costs: [Vec<f64>; 2],
+    files: usize,
+}
+
 /// A line of the table.
 struct Line {
     files: usize,
     bare: Spread,
     ours: Spread,
     ratio: Spread,
-    /// Of the sums of each group's median passes.
+    /// Of the sums of each batch's median passes.
     of_medians: f64,
-    /// Of the sums of each group's cheapest passes.
+    /// Of the sums of each batch's cheapest passes.
     of_minima: f64,
 }
 
@@ -254,19 +268,19 @@ impl Line {
     fn of(samples: &[&Sample]) -> Option<Self> {
         // A round of a process is one observation: the sums of both sides over all groups.
         let mut rounds: BTreeMap<(usize, usize), [f64; 2]> = BTreeMap::new();
-        let mut passes: BTreeMap<(&str, bool), ([Vec<f64>; 2], usize)> = BTreeMap::new();
+        let mut passes: BTreeMap<(&str, bool, usize), Passes> = BTreeMap::new();
         for sample in samples {
             let side = usize::from(sample.ours);
             rounds.entry((sample.process, sample.round)).or_default()[side] += sample.cpu;
-            let group = passes.entry((&sample.kind, sample.small)).or_default();
-            group.0[side].push(sample.cpu);
-            group.1 = sample.files;
+            let group = passes.entry((&sample.kind, sample.small, sample.batch)).or_default();
+            group.costs[side].push(sample.cpu);
+            group.files = sample.files;
         }
-        let files: usize = passes.values().map(|(_, files)| files).sum();
+        let files: usize = passes.values().map(|group| group.files).sum();
         if files == 0 {
             return None;
         }
-        let spread = |side: usize| passes.values().map(move |(costs, _)| Spread::of(costs[side].iter().copied()));
+        let spread = |side: usize| passes.values().map(move |group| Spread::of(group.costs[side].iter().copied()));
         let of = |choose: fn(Spread) -> f64| spread(1).map(choose).sum::<f64>() / spread(0).map(choose).sum::<f64>();
         // Each side makes two passes a round.
         let per_file = |side: usize| Spread::of(rounds.values().map(|sums| sums[side] / 2.0 / files as f64));
