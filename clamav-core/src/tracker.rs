@@ -199,7 +199,11 @@ impl Tracker {
         };
         let Shown { level, path, account, delivered, announced, announced_any, stream_delivered, .. } = shown;
         for (member, _) in account.members.into_iter().zip(delivered).filter(|(_, delivered)| !delivered) {
-            let Member { name, size, obstacle, .. } = member;
+            let Member { name, size, obstacle, content, .. } = member;
+            if let Some(bytes) = content {
+                self.follow_ups.push(FollowUp { parent: path.clone(), name, level: level + 1, bytes });
+                continue;
+            }
             self.miss(&path, &name, size, level, obstacle);
         }
         for announced in announced {
@@ -237,16 +241,17 @@ impl Tracker {
         let size = layer.bytes.len() as u64;
         let mut crc = None;
         let mut name = None;
-        let members = &shown.account.members;
+        let members = &mut shown.account.members;
         let from = members.partition_point(|member| member.size < size);
         let to = members.partition_point(|member| member.size <= size);
-        for (member, delivered) in members[from..to].iter().zip(&mut shown.delivered[from..to]) {
+        for (member, delivered) in members[from..to].iter_mut().zip(&mut shown.delivered[from..to]) {
             let same = match member.crc {
                 Some(expected) => *crc.get_or_insert_with(|| crc32fast::hash(layer.bytes)) == expected,
                 None => layer.decrypted || !matches!(member.obstacle, Some((ReasonKind::Encrypted, _))),
             };
             if same {
                 *delivered = true;
+                member.content = None;
                 if name.is_none() || layer.name.is_some_and(|given| member.name.as_bytes().ends_with(given)) {
                     name = Some(member.name.clone());
                 }
@@ -295,6 +300,9 @@ impl Tracker {
                 (ReasonKind::TooDeep, format!("level {}", level + 1))
             } else if let Some(kind) = by_alert {
                 (kind, String::from("not unpacked"))
+            } else if !self.alerts.is_empty() || !self.threats.is_empty() {
+                // After an alert it loses its place in large nested containers (over 8 MiB) and ends them early.
+                (ReasonKind::EngineReported, String::from("libclamav ended the container early after an alert"))
             } else {
                 (
                     ReasonKind::TruncatedOrCorrupt,
@@ -500,7 +508,15 @@ impl Observer for Tracker {
             }
             Found::Threat => {
                 let threat = Threat { signature: signature.to_owned(), layer_path: self.current_path().to_owned() };
-                if !self.threats.contains(&threat) {
+                // libclamav reports a match once more for the layers around it.
+                let inside = |known: &Threat| {
+                    known.signature == threat.signature
+                        && known
+                            .layer_path
+                            .strip_prefix(&threat.layer_path)
+                            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                };
+                if !self.threats.iter().any(inside) {
                     self.threats.push(threat);
                 }
             }

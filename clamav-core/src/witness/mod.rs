@@ -37,6 +37,14 @@ pub(crate) struct Member {
     pub(crate) crc: Option<u32>,
     /// Why it will not be delivered, where the container says so.
     pub(crate) obstacle: Option<(ReasonKind, String)>,
+    /// Its bytes, where they were at hand: scanned on their own if they are not delivered.
+    pub(crate) content: Option<Vec<u8>>,
+}
+
+impl Member {
+    fn new(name: String, size: u64, crc: Option<u32>) -> Self {
+        Self { name, size, crc, obstacle: None, content: None }
+    }
 }
 
 /// What one layer announces.
@@ -83,7 +91,7 @@ pub(crate) fn examine(file_type: &str, bytes: &[u8], limits: &Limits, spare: u64
         [0x28, 0xb5, 0x2f, 0xfd, ..] => {
             stream::examine_zstd(bytes, limits.max_file_size.min(spare), &mut account);
         }
-        [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, ..] => ole2::examine(bytes, &mut account),
+        [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, ..] => ole2::examine(bytes, spare, &mut account),
         [b'!', b'<', b'a', b'r', b'c', b'h', b'>', b'\n', ..] => {
             ar::examine(bytes, limits, spare, &mut account);
         }

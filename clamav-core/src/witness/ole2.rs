@@ -1,4 +1,8 @@
-//! OLE2 compound files (MS-CFB): which of the Office formats inside are encrypted.
+//! OLE2 compound files (MS-CFB): their streams, and which of the Office formats inside are encrypted.
+//!
+//! libclamav scans every stream of a plain document, but when it finds macros it scans only the streams that it takes
+//! for macros, pictures or embedded objects, and the rest as it lies in the file, where a stream may be in pieces. So
+//! each stream is put together here and scanned on its own when libclamav did not deliver it.
 //!
 //! libclamav opens none of these without the password and does not say so: OOXML in an `EncryptedPackage` stream
 //! (MS-OFFCRYPTO 2.3.4), Word's `fEncrypted` (MS-DOC 2.5.2), Excel's `FilePass` record (MS-XLS 2.4.117), PowerPoint's
@@ -6,13 +10,13 @@
 
 use std::io::{Cursor, Read, Seek};
 
-use super::{Account, Member, u16_at, u32_at, u64_at};
+use super::{Account, Member, TINY, u16_at, u32_at, u64_at};
 use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt};
 
 /// More than any header that is looked at.
-const HEAD: u64 = 4096;
+const HEAD: usize = 4096;
 
-pub(super) fn examine(bytes: &[u8], account: &mut Account) {
+pub(super) fn examine(bytes: &[u8], mut spare: u64, account: &mut Account) {
     let mut file = match cfb::CompoundFile::open(Cursor::new(bytes)) {
         Ok(file) => file,
         Err(why) => {
@@ -31,10 +35,8 @@ pub(super) fn examine(bytes: &[u8], account: &mut Account) {
                 // libclamav tries the default password; what it decrypts comes as a layer of this size.
                 let size = head(&mut file, &path).and_then(|head| u64_at(&head, 0)).unwrap_or(0);
                 account.members.push(Member {
-                    name: String::from("EncryptedPackage"),
-                    size,
-                    crc: None,
                     obstacle: Some((Encrypted, String::from("Office document"))),
+                    ..Member::new(String::from("EncryptedPackage"), size, None)
                 });
                 continue;
             }
@@ -42,19 +44,36 @@ pub(super) fn examine(bytes: &[u8], account: &mut Account) {
             "workbook" | "book" => excel_is_encrypted,
             "current user" => powerpoint_is_encrypted,
             "encryptedsummary" | "\u{9}drmcontent" => |_| true,
-            _ => continue,
+            _ => |_| false,
         };
-        match head(&mut file, &path) {
-            Some(head) if check(&head) => account.gap(Encrypted, format!("Office document ({name})")),
-            Some(_) => {}
-            None => account.gap(TruncatedOrCorrupt, format!("the OLE2 stream {name} could not be read")),
+        let shown = path.display().to_string();
+        let shown = shown.trim_start_matches('/');
+        let Some(content) = whole(&mut file, &path, spare) else {
+            account.gap(TruncatedOrCorrupt, format!("the OLE2 stream {shown} could not be read"));
+            continue;
+        };
+        if check(&content[..content.len().min(HEAD)]) {
+            account.gap(Encrypted, format!("Office document ({name})"));
+        }
+        if content.len() as u64 > TINY {
+            spare -= content.len() as u64;
+            let crc = Some(crc32fast::hash(&content));
+            let member = Member::new(shown.to_owned(), content.len() as u64, crc);
+            account.members.push(Member { content: Some(content), ..member });
         }
     }
 }
 
+/// The stream's bytes, its sectors put together.
+fn whole<F: Read + Seek>(file: &mut cfb::CompoundFile<F>, path: &std::path::Path, most: u64) -> Option<Vec<u8>> {
+    let mut content = Vec::new();
+    let size = file.open_stream(path).ok()?.take(most).read_to_end(&mut content).ok()?;
+    (size as u64 == file.entry(path).ok()?.len()).then_some(content)
+}
+
 fn head<F: Read + Seek>(file: &mut cfb::CompoundFile<F>, path: &std::path::Path) -> Option<Vec<u8>> {
     let mut head = Vec::new();
-    file.open_stream(path).ok()?.take(HEAD).read_to_end(&mut head).ok()?;
+    file.open_stream(path).ok()?.take(HEAD as u64).read_to_end(&mut head).ok()?;
     Some(head)
 }
 

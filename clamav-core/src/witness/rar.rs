@@ -165,7 +165,7 @@ fn member(account: &mut Account, name: String, size: u64, crc: Option<u32>, encr
         let crc = crc.filter(|_| !encrypted);
         let kind = if encrypted { Encrypted } else { Unsupported };
         let obstacle = Some((kind, String::from("RAR")));
-        account.members.push(Member { name, size, crc, obstacle });
+        account.members.push(Member { obstacle, ..Member::new(name, size, crc) });
     }
 }
 

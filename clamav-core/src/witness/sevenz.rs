@@ -126,7 +126,9 @@ fn unsupported(method: u64) -> Option<String> {
     const ARM: u64 = 0x0303_0501;
     const PPMD: u64 = 0x03_0401;
     match method {
-        0 | 0x21 | LZMA | PPMD | BCJ | BCJ2 | ARM | AES => None,
+        0 | 0x21 | LZMA | PPMD | BCJ | ARM | AES => None,
+        // libclamav has code for it, which does not read what current writers write.
+        BCJ2 => Some("BCJ2".into()),
         0x04_0108 => Some("Deflate".into()),
         0x04_0109 => Some("Deflate64".into()),
         0x04_0202 => Some("BZip2".into()),

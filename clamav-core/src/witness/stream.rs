@@ -172,7 +172,7 @@ fn xz_stream(bytes: &[u8]) -> Option<(usize, u64)> {
 
 fn stream_member(size: u64, crc: Option<u32>, account: &mut Account) {
     if size > TINY {
-        account.members.push(Member { name: String::new(), size, crc, obstacle: None });
+        account.members.push(Member::new(String::new(), size, crc));
     }
 }
 

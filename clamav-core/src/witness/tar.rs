@@ -65,7 +65,7 @@ pub(super) fn examine(bytes: &[u8], most_members: usize, account: &mut Account) 
                     // libclamav reads octal sizes only.
                     let obstacle =
                         (header[124] & 0x80 != 0).then(|| (Unsupported, String::from("tar size in base 256")));
-                    account.members.push(Member { name: readable(&name), size: stored, crc, obstacle });
+                    account.members.push(Member { obstacle, ..Member::new(readable(&name), stored, crc) });
                 }
             }
         }

@@ -175,7 +175,7 @@ fn entry(
         }
         large.then(|| (Unsupported, String::from("zip64")))
     };
-    account.members.push(Member { name: readable, size, crc: Some(crc), obstacle });
+    account.members.push(Member { obstacle, ..Member::new(readable, size, Some(crc)) });
     Some(next)
 }
 
