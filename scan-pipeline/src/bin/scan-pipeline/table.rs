@@ -18,7 +18,7 @@ const FEW: usize = 20;
 const MOST_ROWS: usize = 10_000;
 /// Threats and reasons that are listed of one file, unless all are asked for.
 const MOST_DETAILS: usize = 3;
-/// The widest that the column of paths gets; what is said of a longer path stands below it.
+/// The widest that the column of paths gets. What is said of a longer path, and more than one thing, stands below.
 const WIDEST_PATH: usize = 56;
 /// Characters of one threat or reason: the names in archives are as long as their makers like.
 const LONGEST_DETAIL: usize = 240;
@@ -161,16 +161,15 @@ impl Table {
             } else {
                 write!(out, "{word}{}", row.path)?;
             }
-            let mut details = row.details.iter();
             let own = row.path.width();
-            if own <= width
-                && let Some(detail) = details.next()
-            {
-                write!(out, "{:pad$}  {detail}", "", pad = width - own)?;
-            }
-            writeln!(out)?;
-            for detail in details {
-                writeln!(out, "{:pad$}  {detail}", "", pad = LABEL_WIDTH + width)?;
+            match row.details.as_slice() {
+                [detail] if own <= width => writeln!(out, "{:pad$}  {detail}", "", pad = width - own)?,
+                details => {
+                    writeln!(out)?;
+                    for detail in details {
+                        writeln!(out, "{:LABEL_WIDTH$}  {detail}", "")?;
+                    }
+                }
             }
         }
         if self.left_out > 0 {
