@@ -227,8 +227,14 @@ pub(crate) fn run(
     let backstop = started.checked_add(limits.max_scan_time);
     let deadline = [deadline, backstop].into_iter().flatten().min();
     let mut tracker = Tracker::new(name.clone(), limits.clone(), cancelled, deadline, detectors);
-    let outcome =
-        if bytes.len() as u64 <= TINY { None } else { Some(scan_all(engine, bytes, &mut tracker).map_err(about)?) };
+    let outcome = if bytes.len() as u64 <= TINY {
+        if tracker.show_tiny(bytes) {
+            return Err(about(detector_panicked()));
+        }
+        None
+    } else {
+        Some(scan_all(engine, bytes, &mut tracker).map_err(about)?)
+    };
     let mut coverage = tracker.finish();
     coverage.trivial = outcome.is_none();
     let verdict = conclude(outcome, &mut tracker, &coverage).map_err(about)?;
@@ -309,7 +315,7 @@ fn conclude(outcome: Option<Outcome>, tracker: &mut Tracker, coverage: &Coverage
         return Ok(Verdict::Clean); // Too small to hold anything; the coverage says so.
     };
     if outcome.panicked {
-        return Err(Error::new(ErrorKind::Panicked, "a layer detector panicked, so the scan was stopped"));
+        return Err(detector_panicked());
     }
     if tracker.stopped == Some(Stopped::Cancelled) {
         return Err(Error::new(ErrorKind::Cancelled, "the scan was cancelled"));
@@ -341,6 +347,10 @@ fn conclude(outcome: Option<Outcome>, tracker: &mut Tracker, coverage: &Coverage
             Err(Error::new(ErrorKind::Engine, format!("libclamav failed during the scan: {text}")))
         }
     }
+}
+
+fn detector_panicked() -> Error {
+    Error::new(ErrorKind::Panicked, "a layer detector panicked, so the scan was stopped")
 }
 
 fn too_large(engine: &Arc<Inner>, name: String, size: u64, started: Instant) -> Report {

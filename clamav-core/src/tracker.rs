@@ -1,6 +1,7 @@
 //! Follows one scan: which layers came, what they announce, and what of that was delivered.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -355,6 +356,20 @@ impl Tracker {
             gap_count: self.gap_count,
             limits: self.limits.clone(),
         }
+    }
+
+    /// Shows detectors a file that is too small for libclamav to look at; tells whether one of them panicked.
+    pub(crate) fn show_tiny(&mut self, bytes: &[u8]) -> bool {
+        let layer = LayerEvent {
+            file_type: "CL_TYPE_ANY",
+            name: None,
+            bytes,
+            level: 0,
+            normalized: false,
+            decrypted: false,
+        };
+        let path = self.base.0.clone();
+        catch_unwind(AssertUnwindSafe(|| self.detect(&layer, &path, 0))).is_err()
     }
 
     fn detect(&mut self, layer: &LayerEvent<'_>, path: &str, depth: u32) {

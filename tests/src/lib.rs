@@ -13,6 +13,7 @@
 //! | `hidden-` | the marker where libclamav does not get to | infected or unscannable |
 //! | `opaque-` | nothing, but nobody can know | unscannable |
 //! | `odd-` | nothing, in a file that readers may differ on | clean or unscannable |
+//! | `unreadable-` | the marker, where no reader of the format gets to | clean or unscannable |
 //! | `rewritten-` | the marker, in other bytes (a word cut by tags) | clean, or infected where a detector decodes |
 //!
 //! ```

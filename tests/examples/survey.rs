@@ -1,5 +1,5 @@
 //! Scans every path on standard input and prints a line for each that is not clean:
-//! `cargo run --release -p clamav-core --example survey -- DEFINITIONS < files.txt`
+//! `cargo run --release -p scan-pipeline-tests --example survey -- DEFINITIONS < files.txt`
 
 use std::collections::VecDeque;
 use std::io::BufRead;
