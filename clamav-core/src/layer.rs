@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 #[derive(Debug, Clone, Copy)]
 pub struct Layer<'a> {
     /// Where it is, such as `outer.zip/inner.docx/word/document.xml`. Parts without a name (a PDF's streams, a mail's
-    /// bodies) have their number among their siblings instead: `report.pdf/#3`.
+    /// bodies) have their number among their siblings instead: `report.pdf/#3`. Numbers follow the order in which
+    /// libclamav delivers, which for mails may differ between two scans.
     pub path: &'a str,
     /// libclamav's name of its type, such as `CL_TYPE_OOXML_WORD`.
     pub file_type: &'a str,

@@ -360,14 +360,8 @@ impl Tracker {
 
     /// Shows detectors a file that is too small for libclamav to look at; tells whether one of them panicked.
     pub(crate) fn show_tiny(&mut self, bytes: &[u8]) -> bool {
-        let layer = LayerEvent {
-            file_type: "CL_TYPE_ANY",
-            name: None,
-            bytes,
-            level: 0,
-            normalized: false,
-            decrypted: false,
-        };
+        let layer =
+            LayerEvent { file_type: "CL_TYPE_ANY", name: None, bytes, level: 0, normalized: false, decrypted: false };
         let path = self.base.0.clone();
         catch_unwind(AssertUnwindSafe(|| self.detect(&layer, &path, 0))).is_err()
     }

@@ -223,10 +223,15 @@ fn encrypted_rar_by_its_headers() {
 
 #[test]
 fn encrypted_mail() {
-    for (bytes, layer) in
-        [(mail::pgp_armoured(), "a.eml/#1"), (mail::pgp_mime(), "a.eml/#3"), (mail::smime(), "a.eml/smime.p7m")]
-    {
-        unscannable(ReasonKind::Encrypted, layer, &scan("a.eml", bytes));
+    unscannable(ReasonKind::Encrypted, "a.eml/smime.p7m", &scan("a.eml", mail::smime()));
+    // libclamav delivers parts without a name in the order of its temporary directory.
+    for bytes in [mail::pgp_armoured(), mail::pgp_mime()] {
+        let report = scan("a.eml", bytes);
+        let Verdict::Unscannable { reasons } = &report.verdict else { panic!("{report:#?}") };
+        assert!(
+            reasons.iter().all(|r| r.kind == ReasonKind::Encrypted && r.layer_path.starts_with("a.eml/#")),
+            "{reasons:?}"
+        );
     }
 }
 
