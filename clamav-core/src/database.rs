@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 
-use crate::native::{NativeEngine, default_definitions, library_version, read_cvd_header};
+use crate::native::{self, NativeEngine, default_definitions, read_cvd_header};
 use crate::{Error, ErrorKind, Result};
 
 /// The endings that libclamav loads (its manual, "ClamAV Signatures"); it ignores others without a word.
@@ -59,6 +59,11 @@ pub struct DatabaseInfo {
 /// The folder that the installed libclamav takes official definitions from, `/var/lib/clamav` on most systems.
 pub fn default_definitions_dir() -> PathBuf {
     default_definitions()
+}
+
+/// The version of the libclamav in use, such as `1.4.6`.
+pub fn library_version() -> String {
+    native::library_version().0
 }
 
 /// The state of database files at one moment.
@@ -190,7 +195,7 @@ pub(crate) fn load(engine: &mut NativeEngine, sources: &[PathBuf], least: u32) -
             .about(place())
             .retryable(true));
     }
-    let (library, functionality_level) = library_version();
+    let (library, functionality_level) = native::library_version();
     Ok(EngineInfo {
         library,
         functionality_level,

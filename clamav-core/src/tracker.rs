@@ -240,23 +240,41 @@ impl Tracker {
         let most = self.limits.max_file_size;
         let shown = self.frames[parent].shown.as_mut()?;
         let size = layer.bytes.len() as u64;
-        let mut crc = None;
-        let mut name = None;
+        // Members of containers come one level below them; libclamav delivers what it finds by searching raw bytes once
+        // more, further down, and that must not stand for a second member that only claims to be the same.
+        let direct = self.level_of_base + layer.level == shown.level + 1;
         let members = &mut shown.account.members;
         let from = members.partition_point(|member| member.size < size);
         let to = members.partition_point(|member| member.size <= size);
-        for (member, delivered) in members[from..to].iter_mut().zip(&mut shown.delivered[from..to]) {
+        let mut crc = None;
+        let mut best: Option<usize> = None;
+        for (at, member) in members.iter().enumerate().take(to).skip(from) {
             let same = match member.crc {
                 Some(expected) => *crc.get_or_insert_with(|| crc32fast::hash(layer.bytes)) == expected,
-                None => layer.decrypted || !matches!(member.obstacle, Some((ReasonKind::Encrypted, _))),
+                None => true,
             };
-            if same {
-                *delivered = true;
-                member.content = None;
-                if name.is_none() || layer.name.is_some_and(|given| member.name.as_bytes().ends_with(given)) {
-                    name = Some(member.name.clone());
-                }
+            let readable = layer.decrypted || !matches!(member.obstacle, Some((ReasonKind::Encrypted, _)));
+            if !same || !readable {
+                continue;
             }
+            let named = layer.name.is_some_and(|given| member.name.as_bytes().ends_with(given));
+            match (shown.delivered[at], named) {
+                (false, true) => {
+                    best = Some(at);
+                    break;
+                }
+                (false, false) if best.is_none_or(|best| shown.delivered[best]) => best = Some(at),
+                (true, _) if best.is_none() => best = Some(at),
+                _ => {}
+            }
+        }
+        let mut name = None;
+        if let Some(at) = best {
+            if direct {
+                shown.delivered[at] = true;
+                members[at].content = None;
+            }
+            name = Some(members[at].name.clone());
         }
         let given = layer.name.map(readable);
         let by_name = shown

@@ -430,3 +430,34 @@ fn what_is_no_regular_file_is_an_error() {
     assert_eq!(error.kind(), ErrorKind::Io);
     assert!(error.to_string().contains("missing"), "{error}");
 }
+
+#[test]
+fn a_member_that_claims_to_be_another_does_not_count_as_delivered() {
+    use scan_pipeline_tests::zip::{Method, entry, raw};
+    // The second has the first one's size and checksum in its headers, and content that libclamav cannot unpack.
+    let plain = entry("a.txt", &harmless(), Method::Deflate);
+    let mut hidden = entry("a.txt", &payload(), Method::Lzma);
+    hidden.crc = plain.crc;
+    hidden.size = plain.size;
+    let report = scan("a.zip", raw::write(&[], &[plain.clone(), hidden], &[]));
+    assert!(matches!(report.verdict, Verdict::Unscannable { .. }), "{report:#?}");
+    // The control: two members that are the same are both delivered.
+    let mut second = plain.clone();
+    second.name = "b.txt".into();
+    clean(&scan("a.zip", raw::write(&[], &[plain, second], &[])));
+}
+
+#[test]
+fn a_zip_behind_other_data_is_unpacked() {
+    for prefix in [b"#!/usr/bin/env python3\n".to_vec(), marker::filler(100_000, 9)] {
+        control("a.pyz", "a.pyz/b.txt", |data| zip::with_prefix(&prefix, &[("b.txt", data)]));
+    }
+}
+
+#[test]
+fn the_shortest_time_limit_still_builds_an_engine() {
+    let limits = clamav_core::Limits { max_scan_time: std::time::Duration::from_millis(1), ..Default::default() };
+    for _ in 0..20 {
+        common::engine_with(limits.clone());
+    }
+}

@@ -4,6 +4,7 @@ use std::ffi::{CStr, CString, c_char, c_longlong, c_uint};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use libclamav_sys as sys;
 
@@ -11,8 +12,12 @@ use super::process::{describe, enter};
 use super::{Flow, LayerEvent, MemberEvent, Observer, Severity, v1_4};
 use crate::{Error, ErrorKind, Limits, Result};
 
+/// How long a canary may take.
+const PROOF_TIME: Duration = Duration::from_secs(120);
+
 /// A libclamav engine. While it is being built it belongs to one owner; after [`NativeEngine::compile`] nothing
-/// changes it any more but [`NativeEngine::set_temp_dir`] in a forked child.
+/// changes it any more but [`NativeEngine::set_scan_time`] before it is handed out and [`NativeEngine::set_temp_dir`] in a
+/// forked child.
 #[derive(Debug)]
 pub(crate) struct NativeEngine {
     engine: NonNull<sys::cl_engine>,
@@ -46,8 +51,7 @@ impl NativeEngine {
         engine.set(sys::CL_ENGINE_MAX_SCANSIZE, limits.max_scan_size)?;
         engine.set(sys::CL_ENGINE_MAX_RECURSION, u64::from(limits.max_recursion))?;
         engine.set(sys::CL_ENGINE_MAX_FILES, u64::from(limits.max_files))?;
-        let millis = u32::try_from(limits.max_scan_time.as_millis()).unwrap_or(u32::MAX);
-        engine.set(sys::CL_ENGINE_MAX_SCANTIME, u64::from(millis))?;
+        engine.set(sys::CL_ENGINE_MAX_SCANTIME, u64::try_from(PROOF_TIME.as_millis()).unwrap_or(u64::MAX))?;
         // Beyond these libclamav skips a kind of inspection without a word, so they follow the file limit.
         engine.set(sys::CL_ENGINE_MAX_EMBEDDEDPE, file)?;
         engine.set(sys::CL_ENGINE_MAX_HTMLNORMALIZE, file)?;
@@ -61,6 +65,20 @@ impl NativeEngine {
         // SAFETY: as above; the callbacks are plain functions.
         unsafe { v1_4::install_callbacks(engine.engine.as_ptr()) };
         Ok(engine)
+    }
+
+    /// Sets the time that one scan may take; until then it is generous, so that a canary is found on any machine.
+    ///
+    /// # Safety
+    ///
+    /// No other thread may be using the engine.
+    pub(crate) unsafe fn set_scan_time(&self, time: Duration) -> Result<()> {
+        let millis = c_longlong::from(u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
+        // SAFETY: the engine is valid, and the caller keeps other threads out.
+        match unsafe { sys::cl_engine_set_num(self.engine.as_ptr(), sys::CL_ENGINE_MAX_SCANTIME, millis) } {
+            sys::CL_SUCCESS => Ok(()),
+            rc => Err(Error::new(ErrorKind::Engine, format!("libclamav refused {time:?} for a scan: {}", describe(rc)))),
+        }
     }
 
     fn set(&mut self, field: sys::cl_engine_field, value: u64) -> Result<()> {

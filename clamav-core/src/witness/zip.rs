@@ -32,7 +32,6 @@ struct Directory {
 /// Reads the archive in `bytes`. When it does not begin like one (`at_start` is false) only a valid directory at
 /// the end makes it one.
 pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: u64, account: &mut Account) {
-    let mut budget = Budget { spare: spare.min(limits.max_file_size) };
     let Some(directory) = find_directory(bytes) else {
         if at_start {
             account.complete = true;
@@ -41,20 +40,29 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: u64,
         return;
     };
     account.complete = true;
+    let mut archive = Archive {
+        bytes,
+        at_start,
+        shift: directory.shift,
+        largest: limits.max_file_size,
+        spare,
+        extents: Vec::new(),
+        account,
+    };
     let mut at = directory.start;
     let mut seen: u64 = 0;
-    let mut extents: Vec<(usize, usize)> = Vec::new();
     while bytes.get(at..at + 4) == Some(CENTRAL) {
-        if account.members.len() + account.unpacked.len() > limits.max_files as usize {
+        if archive.account.members.len() + archive.account.unpacked.len() > limits.max_files as usize {
             return; // The limit on files ends the scan before; the members so far cannot all be delivered.
         }
-        let Some(next) = entry(bytes, at, directory.shift, &mut extents, &mut budget, account) else {
+        let Some(next) = archive.entry(at) else {
             account.gap(TruncatedOrCorrupt, "the zip's central directory is cut off");
             return;
         };
         at = next;
         seen += 1;
     }
+    let mut extents = archive.extents;
     if seen != directory.entries {
         account.gap(TruncatedOrCorrupt, format!("the zip announces {} members and lists {seen}", directory.entries));
     }
@@ -106,77 +114,93 @@ fn directory_at(bytes: &[u8], end: usize) -> Option<Directory> {
     }
 }
 
-/// What may still be unpacked here, in bytes.
-struct Budget {
+struct Archive<'a> {
+    bytes: &'a [u8],
+    at_start: bool,
+    shift: usize,
+    /// The limit on one member.
+    largest: u64,
+    /// How many bytes may still be unpacked here.
     spare: u64,
+    /// Where the members are.
+    extents: Vec<(usize, usize)>,
+    account: &'a mut Account,
 }
 
-/// Reads one entry of the directory and gives the offset of the next.
-fn entry(
-    bytes: &[u8],
-    at: usize,
-    shift: usize,
-    extents: &mut Vec<(usize, usize)>,
-    budget: &mut Budget,
-    account: &mut Account,
-) -> Option<usize> {
-    let flags = u16_at(bytes, at + 8)?;
-    let method = u16_at(bytes, at + 10)?;
-    let crc = u32_at(bytes, at + 16)?;
-    let mut packed = u64::from(u32_at(bytes, at + 20)?);
-    let mut size = u64::from(u32_at(bytes, at + 24)?);
-    let name_length = usize::from(u16_at(bytes, at + 28)?);
-    let extra_length = usize::from(u16_at(bytes, at + 30)?);
-    let comment_length = usize::from(u16_at(bytes, at + 32)?);
-    let mut local = u64::from(u32_at(bytes, at + 42)?);
-    let name_at = at + CENTRAL_SIZE;
-    let name = bytes.get(name_at..name_at + name_length)?;
-    let extra = bytes.get(name_at + name_length..name_at + name_length + extra_length)?;
-    let large = zip64(extra, &mut [&mut size, &mut packed, &mut local]);
-    let next = name_at + name_length + extra_length + comment_length;
-    if next > bytes.len() {
-        return None;
-    }
-
-    let readable = readable(name);
-    let local = usize::try_from(local).ok().and_then(|local| local.checked_add(shift));
-    let extent = local.and_then(|local| local_extent(bytes, local, packed));
-    let Some((start, end)) = extent.filter(|(_, end)| *end <= bytes.len()) else {
-        account.gap(TruncatedOrCorrupt, format!("the zip member {readable} lies outside of the file"));
-        return Some(next);
-    };
-    extents.push((start, end));
-    let encrypted = flags & 1 != 0;
-    if size <= TINY && !encrypted {
-        // Directories, empty files, and what libclamav does not look at. No method needs this much for five bytes.
-        const MUCH: u64 = 64;
-        if packed > MUCH {
-            account.gap(TruncatedOrCorrupt, format!("the zip member {readable} has more data than its size says"));
+impl Archive<'_> {
+    /// Reads one entry of the directory and gives the offset of the next.
+    fn entry(&mut self, at: usize) -> Option<usize> {
+        let bytes = self.bytes;
+        let flags = u16_at(bytes, at + 8)?;
+        let method = u16_at(bytes, at + 10)?;
+        let crc = u32_at(bytes, at + 16)?;
+        let mut packed = u64::from(u32_at(bytes, at + 20)?);
+        let mut size = u64::from(u32_at(bytes, at + 24)?);
+        let name_length = usize::from(u16_at(bytes, at + 28)?);
+        let extra_length = usize::from(u16_at(bytes, at + 30)?);
+        let comment_length = usize::from(u16_at(bytes, at + 32)?);
+        let mut local = u64::from(u32_at(bytes, at + 42)?);
+        let name_at = at + CENTRAL_SIZE;
+        let name = bytes.get(name_at..name_at + name_length)?;
+        let extra = bytes.get(name_at + name_length..name_at + name_length + extra_length)?;
+        let large = zip64(extra, &mut [&mut size, &mut packed, &mut local]);
+        let next = name_at + name_length + extra_length + comment_length;
+        if next > bytes.len() {
+            return None;
         }
-        return Some(next);
-    }
-    if size == 0 && packed <= ENCRYPTED_NOTHING {
-        return Some(next);
-    }
-    let obstacle = if encrypted {
-        Some((Encrypted, String::from("zip")))
-    } else if let Some(name) = unsupported(method) {
-        Some((Unsupported, format!("zip method {method} ({name})")))
-    } else {
-        // libclamav reads the 32-bit sizes only, and of the local header at that.
-        let large = large || u32_at(bytes, start + 18) == Some(u32::MAX);
-        if large && size <= budget.spare {
+
+        let name = readable(name);
+        let local = usize::try_from(local).ok().and_then(|local| local.checked_add(self.shift));
+        let extent = local.and_then(|local| local_extent(bytes, local, packed));
+        let Some((start, end)) = extent.filter(|(_, end)| *end <= bytes.len()) else {
+            self.account.gap(TruncatedOrCorrupt, format!("the zip member {name} lies outside of the file"));
+            return Some(next);
+        };
+        if self.extents.last() == Some(&(start, end)) {
+            return Some(next); // One member under two names, which libclamav unpacks once.
+        }
+        self.extents.push((start, end));
+        let encrypted = flags & 1 != 0;
+        if size <= TINY && !encrypted {
+            // Directories, empty files, and what libclamav does not look at. No method needs this much for five bytes.
+            const MUCH: u64 = 64;
+            if packed > MUCH {
+                self.account.gap(TruncatedOrCorrupt, format!("the zip member {name} has more data than its size says"));
+            }
+            return Some(next);
+        }
+        if size == 0 && packed <= ENCRYPTED_NOTHING {
+            return Some(next);
+        }
+        // libclamav follows the local header, as extractors do that read a stream; others follow the directory.
+        let local_flags = u16_at(bytes, start + 6)?;
+        let local_method = u16_at(bytes, start + 8)?;
+        if (local_flags ^ flags) & 1 != 0 || local_method != method {
+            self.account.gap(TruncatedOrCorrupt, format!("the two headers of the zip member {name} disagree"));
+        }
+        let obstacle = if encrypted {
+            Some((Encrypted, String::from("zip")))
+        } else if let Some(name) = unsupported(method) {
+            Some((Unsupported, format!("zip method {method} ({name})")))
+        } else if !self.at_start {
+            Some((Unsupported, String::from("zip behind other data")))
+        } else if large || u32_at(bytes, start + 18) == Some(u32::MAX) {
+            // libclamav reads the 32-bit sizes only, and of the local header at that.
+            Some((Unsupported, String::from("zip64")))
+        } else {
+            None
+        };
+        if matches!(obstacle, Some((Unsupported, _))) && size <= self.spare.min(self.largest) {
             let packed = usize::try_from(packed).ok().and_then(|packed| bytes.get(end - packed..end));
             if let Some(plain) = packed.and_then(|packed| unpack(packed, method, size, crc)) {
-                budget.spare -= size;
-                account.unpacked.push((readable, plain));
+                self.spare -= size;
+                self.account.unpacked.push((name, plain));
                 return Some(next);
             }
         }
-        large.then(|| (Unsupported, String::from("zip64")))
-    };
-    account.members.push(Member { obstacle, ..Member::new(readable, size, Some(crc)) });
-    Some(next)
+        self.account.members.push(Member { obstacle, ..Member::new(name, size, Some(crc)) });
+        Some(next)
+    }
 }
 
 /// The bytes that a member takes up, its local header included.
