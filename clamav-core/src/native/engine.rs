@@ -77,7 +77,9 @@ impl NativeEngine {
         // SAFETY: the engine is valid, and the caller keeps other threads out.
         match unsafe { sys::cl_engine_set_num(self.engine.as_ptr(), sys::CL_ENGINE_MAX_SCANTIME, millis) } {
             sys::CL_SUCCESS => Ok(()),
-            rc => Err(Error::new(ErrorKind::Engine, format!("libclamav refused {time:?} for a scan: {}", describe(rc)))),
+            rc => {
+                Err(Error::new(ErrorKind::Engine, format!("libclamav refused {time:?} for a scan: {}", describe(rc))))
+            }
         }
     }
 

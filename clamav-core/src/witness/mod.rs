@@ -13,6 +13,8 @@ mod ar;
 mod iso;
 mod ole2;
 mod opaque;
+#[cfg(test)]
+mod properties;
 mod rar;
 mod sevenz;
 mod stream;
