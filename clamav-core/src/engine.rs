@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use crate::database::{self, Canary, EngineInfo};
 use crate::native::{NativeEngine, ScanFlags};
-use crate::pool::{Pool, WhenFull};
+use crate::pool::{self, Pool, WhenFull};
 use crate::scan::{self, PendingScan, ScanRequest};
 use crate::tempdir::{self, TempDir};
 use crate::{Error, ErrorKind, Input, Limits, ReasonKind, Report, Result, ScanOptions, Verdict};
@@ -232,7 +232,12 @@ impl Engine {
     ///
     /// An error means that nothing is known about the input: it could not be read ([`ErrorKind::Io`],
     /// [`ErrorKind::NotAFile`], [`ErrorKind::Changed`]), or libclamav failed. It is never to be taken for clean.
+    /// [`ErrorKind::Busy`] when a layer detector calls this: all scan threads could end up waiting for each other.
     pub fn scan(&self, input: impl Into<Input>, request: ScanRequest) -> Result<Report> {
+        if pool::on_scan_thread() {
+            let why = "a scan cannot be waited for on a scan thread; submit it and do not wait";
+            return Err(Error::new(ErrorKind::Busy, why).retryable(false));
+        }
         self.submit(input, request)?.wait()
     }
 

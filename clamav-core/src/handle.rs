@@ -149,7 +149,16 @@ impl EngineHandle {
             Serving::Engine(engine) => wait_until_unused(engine),
             Serving::Reloading | Serving::Nothing => {}
         }
-        match self.builder.build() {
+        // Until an engine serves again; whatever happens in between, nobody may wait for ever.
+        let interrupted = Interrupted(self);
+        let built = self.builder.build();
+        let result = self.finish_drain(built, snapshot);
+        std::mem::forget(interrupted);
+        result
+    }
+
+    fn finish_drain(&self, built: Result<Engine>, snapshot: &mut Option<Snapshot>) -> Result<EngineInfo> {
+        match built {
             Ok(engine) => {
                 match Snapshot::take(&self.builder, engine.info()) {
                     Ok(taken) => *snapshot = Some(taken),
@@ -160,18 +169,29 @@ impl EngineHandle {
             Err(why) => {
                 match snapshot.as_ref().map(|snapshot| snapshot.build(&self.builder)) {
                     Some(Ok(engine)) => drop(self.serve(engine)),
-                    _ => {
-                        *self.serving() = Serving::Nothing;
-                        self.changed.notify_all();
-                    }
+                    _ => self.serve_nothing(),
                 }
                 Err(why)
             }
         }
     }
 
+    fn serve_nothing(&self) {
+        *self.serving() = Serving::Nothing;
+        self.changed.notify_all();
+    }
+
     fn serving(&self) -> MutexGuard<'_, Serving> {
         self.serving.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Ends the waiting when a reload panics.
+struct Interrupted<'a>(&'a EngineHandle);
+
+impl Drop for Interrupted<'_> {
+    fn drop(&mut self) {
+        self.0.serve_nothing();
     }
 }
 

@@ -32,6 +32,7 @@ mod error;
 mod handle;
 mod input;
 mod layer;
+mod ledger;
 mod limits;
 mod native;
 mod pool;

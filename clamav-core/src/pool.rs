@@ -2,9 +2,10 @@
 //!
 //! libclamav recurses; with the usual stack of a spawned thread a deeply nested file crashes the process.
 
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -13,6 +14,15 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 use crate::{Error, ErrorKind, Result};
 
 const STACK: usize = 8 << 20;
+
+thread_local! {
+    static ON_SCAN_THREAD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the caller is one of the threads that scan: it must not wait for another scan, which may wait for it.
+pub(crate) fn on_scan_thread() -> bool {
+    ON_SCAN_THREAD.get()
+}
 
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
@@ -109,8 +119,10 @@ impl Running {
                 .name(format!("clamav-scan-{number}"))
                 .stack_size(STACK)
                 .spawn(move || {
+                    ON_SCAN_THREAD.set(true);
                     for job in receiver {
-                        job();
+                        // A job answers for its own panics; what is left is the caller's code in a waker or a drop.
+                        let _ = catch_unwind(AssertUnwindSafe(job));
                     }
                 })
                 .map_err(|why| Error::new(ErrorKind::Memory, "a scan thread could not be started").with_source(why))?;

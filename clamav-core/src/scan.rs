@@ -237,8 +237,13 @@ pub(crate) fn run(
     } else {
         Some(scan_all(engine, bytes, &mut tracker).map_err(about)?)
     };
+    let temp_dir_error = tracker.ledger.temp_dir_error().map(str::to_owned);
     let mut coverage = tracker.finish();
     coverage.trivial = outcome.is_none();
+    if let Some(error) = temp_dir_error.filter(|_| tracker.threats.is_empty()) {
+        let failed = format!("libclamav could not unpack into its temporary directory: {error}");
+        return Err(about(Error::new(ErrorKind::TempDir, failed)));
+    }
     let verdict = conclude(outcome, &mut tracker, &coverage).map_err(about)?;
     Ok(Report {
         verdict,
@@ -264,15 +269,19 @@ fn scan_all(engine: &Arc<Inner>, bytes: &[u8], tracker: &mut Tracker) -> Result<
         }
         let path = join(&parent, &name);
         if level >= engine.limits.max_recursion {
-            tracker.gap(ReasonKind::TooDeep, path, Some(format!("level {level}")));
+            tracker.ledger.gap(ReasonKind::TooDeep, path, Some(format!("level {level}")));
             continue;
         }
         if bytes.len() as u64 > engine.limits.max_file_size {
-            tracker.gap(ReasonKind::TooLarge, path, Some(format!("{} bytes", bytes.len())));
+            tracker.ledger.gap(ReasonKind::TooLarge, path, Some(format!("{} bytes", bytes.len())));
             continue;
         }
         tracker.rebase(path, level);
-        let next = scan_once(engine, &bytes, tracker)?;
+        let next = match scan_once(engine, &bytes, tracker) {
+            Ok(next) => next,
+            Err(_) if !tracker.threats.is_empty() => break, // Infected is certain already.
+            Err(error) => return Err(error),
+        };
         outcome.panicked |= next.panicked;
         if matches!(outcome.status, Status::NoMatch) || matches!(next.status, Status::Failed { .. }) {
             outcome.status = next.status;
@@ -287,10 +296,10 @@ fn scan_once(engine: &Arc<Inner>, bytes: &[u8], tracker: &mut Tracker) -> Result
     engine.ensure_temp_dir()?;
     let name = native::c_name(tracker.root());
     let outcome = native::scan(&engine.native, bytes, &name, engine.flags(), tracker);
-    if !tracker.started && !outcome.panicked && tracker.stopped.is_none() && !tracker.has_alerts() {
+    if !tracker.started && !outcome.panicked && tracker.stopped.is_none() && !tracker.ledger.has_alerts() {
         // libclamav answered without having looked: its temporary directory failed, or memory did.
-        let said = match (&outcome.status, tracker.errors.last()) {
-            (_, Some(message)) => message.clone(),
+        let said = match (&outcome.status, tracker.ledger.last_error()) {
+            (_, Some(message)) => message.to_owned(),
             (Status::Failed { text, .. }, None) => text.clone(),
             _ => String::from("it gave no reason"),
         };
@@ -330,7 +339,7 @@ fn conclude(outcome: Option<Outcome>, tracker: &mut Tracker, coverage: &Coverage
             ErrorKind::TempDir,
             format!("libclamav could not unpack into its temporary directory: {text}"),
         )),
-        Status::Failed { text, .. } if coverage.gaps.is_empty() => {
+        Status::Failed { text, .. } => {
             Err(Error::new(ErrorKind::Engine, format!("libclamav failed during the scan: {text}")))
         }
         _ if coverage.gap_count > 0 => Ok(Verdict::Unscannable { reasons: coverage.gaps.clone() }),
@@ -341,13 +350,10 @@ fn conclude(outcome: Option<Outcome>, tracker: &mut Tracker, coverage: &Coverage
             }
             None => Err(Error::new(ErrorKind::Engine, "libclamav reported a match without a signature")),
         },
-        Status::NoMatch | Status::Failed { .. } if !tracker.started || !coverage.started => {
+        Status::NoMatch if !tracker.started || !coverage.started => {
             Err(Error::new(ErrorKind::Engine, "libclamav did not look at the content"))
         }
         Status::NoMatch => Ok(Verdict::Clean),
-        Status::Failed { text, .. } => {
-            Err(Error::new(ErrorKind::Engine, format!("libclamav failed during the scan: {text}")))
-        }
     }
 }
 

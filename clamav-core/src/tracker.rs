@@ -8,10 +8,11 @@ use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
+use crate::ledger::Ledger;
 use crate::native::{Flow, LayerEvent, MemberEvent, Observer, Severity};
 use crate::report::{Coverage, LayerSummary, Report};
-use crate::verdict::{Reason, ReasonKind, Threat};
-use crate::witness::{self, Account, Member, TINY, readable};
+use crate::verdict::{ReasonKind, Threat};
+use crate::witness::{self, Account, Digests, Identity, Member, TINY, readable};
 use crate::{Layer, LayerDetector, Limits};
 
 /// Content that libclamav could not reach and that has to be scanned on its own.
@@ -46,7 +47,6 @@ struct Shown {
     announced: Vec<Announced>,
     announced_any: bool,
     children: u32,
-    stream_delivered: bool,
 }
 
 /// A member that libclamav announced and that has not been delivered yet.
@@ -55,14 +55,6 @@ struct Announced {
     size: u64,
     encrypted: bool,
     container: String,
-}
-
-/// A member that never came; why is known at the end only, when the alerts are in.
-struct Missing {
-    path: String,
-    size: u64,
-    level: u32,
-    obstacle: Option<(ReasonKind, String)>,
 }
 
 pub(crate) struct Tracker {
@@ -87,13 +79,7 @@ pub(crate) struct Tracker {
     bytes: u64,
     depth: u32,
     members: u64,
-    gaps: Vec<Reason>,
-    gap_count: u64,
-    missing: Vec<Missing>,
-    missing_count: u64,
-    /// Kinds that libclamav raised without a place.
-    alerts: Vec<(ReasonKind, String)>,
-    pub(crate) errors: Vec<String>,
+    pub(crate) ledger: Ledger,
 }
 
 impl Tracker {
@@ -123,12 +109,7 @@ impl Tracker {
             bytes: 0,
             depth: 0,
             members: 0,
-            gaps: Vec::new(),
-            gap_count: 0,
-            missing: Vec::new(),
-            missing_count: 0,
-            alerts: Vec::new(),
-            errors: Vec::new(),
+            ledger: Ledger::default(),
         }
     }
 
@@ -140,25 +121,8 @@ impl Tracker {
         self.started = false;
     }
 
-    /// Whether libclamav said that it left something out.
-    pub(crate) fn has_alerts(&self) -> bool {
-        !self.alerts.is_empty()
-    }
-
     pub(crate) fn root(&self) -> &str {
         &self.base.0
-    }
-
-    /// Records something that is not proven to be scanned.
-    pub(crate) fn gap(&mut self, kind: ReasonKind, layer_path: String, detail: Option<String>) {
-        let known = |gap: &Reason| gap.kind == kind && gap.layer_path == layer_path;
-        if self.gaps.iter().any(known) {
-            return;
-        }
-        self.gap_count += 1;
-        if self.gaps.len() < Coverage::MOST_GAPS {
-            self.gaps.push(Reason { kind, layer_path, detail });
-        }
     }
 
     /// Asks whether the scan has to end now.
@@ -169,7 +133,7 @@ impl Tracker {
             } else if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 self.stopped = Some(Stopped::Deadline);
                 let path = self.current_path().to_owned();
-                self.gap(ReasonKind::TimedOut, path, Some(String::from("the deadline passed")));
+                self.ledger.gap(ReasonKind::TimedOut, path, Some(String::from("the deadline passed")));
             }
         }
         self.stopped
@@ -195,66 +159,48 @@ impl Tracker {
     fn close(&mut self, frame: Frame) {
         let Some(shown) = frame.shown else {
             let path = self.current_path().to_owned();
-            self.gap(ReasonKind::EngineReported, path, Some(String::from("a layer was not inspected")));
+            self.ledger.gap(ReasonKind::EngineReported, path, Some(String::from("a layer was not inspected")));
             return;
         };
-        let Shown { level, path, account, delivered, announced, announced_any, stream_delivered, .. } = shown;
+        let Shown { level, path, account, delivered, announced, announced_any, .. } = shown;
         for (member, _) in account.members.into_iter().zip(delivered).filter(|(_, delivered)| !delivered) {
-            let Member { name, size, obstacle, content, .. } = member;
-            if let Some(bytes) = content {
-                self.follow_ups.push(FollowUp { parent: path.clone(), name, level: level + 1, bytes });
-                continue;
+            if let Identity::Content(bytes) = member.identity {
+                let (parent, name) = (path.clone(), member.name);
+                self.follow_ups.push(FollowUp { parent, name, level: level + 1, bytes });
+            } else {
+                self.ledger.miss(join(&path, &member.name), level, &member);
             }
-            self.miss(&path, &name, size, level, obstacle);
         }
-        for announced in announced {
-            let obstacle = match announced.encrypted {
-                true => Some((ReasonKind::Encrypted, announced.container)),
+        for Announced { name, size, encrypted, container } in announced {
+            let obstacle = match encrypted {
+                true => Some((ReasonKind::Encrypted, container)),
                 false => account.method_obstacle.clone(),
             };
-            self.miss(&path, &announced.name, announced.size, level, obstacle);
-        }
-        if let Some(gzip) = &account.stream
-            && !stream_delivered
-            && let Some((kind, detail)) = gzip.objection(&[], self.limits.max_file_size)
-        {
-            self.miss(&path, "", self.limits.max_file_size, level, Some((kind, detail)));
+            let member = Member { name, size, identity: Identity::Size, obstacle, blocked: false };
+            self.ledger.miss(join(&path, &member.name), level, &member);
         }
         if let Some(format) = account.must_announce
             && !announced_any
         {
             let detail = format!("nothing in the {format} archive was unpacked");
-            self.gap(ReasonKind::Unsupported, path, Some(detail));
+            self.ledger.gap(ReasonKind::Unsupported, path, Some(detail));
         }
     }
 
-    fn miss(&mut self, container: &str, name: &str, size: u64, level: u32, obstacle: Option<(ReasonKind, String)>) {
-        self.missing_count += 1;
-        if self.missing.len() < Coverage::MOST_GAPS {
-            self.missing.push(Missing { path: join(container, name), size, level, obstacle });
-        }
-    }
-
-    /// Marks what a delivered layer proves about the layer around it.
+    /// Marks what a delivered layer proves about the layer around it, and gives the member's name.
     fn deliver(&mut self, parent: usize, layer: &LayerEvent<'_>) -> Option<String> {
-        let most = self.limits.max_file_size;
         let shown = self.frames[parent].shown.as_mut()?;
         let size = layer.bytes.len() as u64;
         // Members of containers come one level below them; libclamav delivers what it finds by searching raw bytes once
-        // more, further down, and that must not stand for a second member that only claims to be the same.
+        // more, further down. A checksum is easily forged, so only a member's own delivery may prove it.
         let direct = self.level_of_base + layer.level == shown.level + 1;
         let members = &mut shown.account.members;
         let from = members.partition_point(|member| member.size < size);
         let to = members.partition_point(|member| member.size <= size);
-        let mut crc = None;
+        let mut digests = Digests::of(layer.bytes);
         let mut best: Option<usize> = None;
         for (at, member) in members.iter().enumerate().take(to).skip(from) {
-            let same = match member.crc {
-                Some(expected) => *crc.get_or_insert_with(|| crc32fast::hash(layer.bytes)) == expected,
-                None => true,
-            };
-            let readable = layer.decrypted || !matches!(member.obstacle, Some((ReasonKind::Encrypted, _)));
-            if !same || !readable {
+            if !digests.are_of(&member.identity) || member.blocked && !layer.decrypted {
                 continue;
             }
             let named = layer.name.is_some_and(|given| member.name.as_bytes().ends_with(given));
@@ -268,13 +214,15 @@ impl Tracker {
                 _ => {}
             }
         }
-        let mut name = None;
-        if let Some(at) = best {
-            if direct {
-                shown.delivered[at] = true;
-                members[at].content = None;
+        let name = best.map(|at| members[at].name.clone());
+        if let Some(at) = best.filter(|at| direct || members[*at].identity.is_certain()) {
+            shown.delivered[at] = true;
+            if let Identity::Sha256(sha256) = members[at].identity {
+                self.ledger.delivered(sha256);
             }
-            name = Some(members[at].name.clone());
+            if matches!(members[at].identity, Identity::Content(_)) {
+                members[at].identity = Identity::Delivered; // The copy is not needed any more.
+            }
         }
         let given = layer.name.map(readable);
         let by_name = shown
@@ -284,69 +232,7 @@ impl Tracker {
         if let Some(at) = by_name.or_else(|| shown.announced.iter().position(|announced| announced.size == size)) {
             shown.announced.swap_remove(at);
         }
-        if let Some(gzip) = &shown.account.stream
-            && !shown.stream_delivered
-        {
-            shown.stream_delivered = true;
-            if let Some((kind, detail)) = gzip.objection(layer.bytes, most) {
-                let (path, level) = (shown.path.clone(), shown.level);
-                self.miss(&path, "", most, level, Some((kind, detail)));
-            }
-        }
         name
-    }
-
-    /// Turns what never came into gaps, now that all alerts are in.
-    fn settle(&mut self) {
-        let alerted = |kind| self.alerts.iter().any(|(alert, _)| *alert == kind);
-        let by_alert = [
-            ReasonKind::TimedOut,
-            ReasonKind::ScanSize,
-            ReasonKind::TooManyFiles,
-            ReasonKind::TooDeep,
-            ReasonKind::TooLarge,
-        ]
-        .into_iter()
-        .find(|kind| alerted(*kind));
-        let unlisted = self.missing_count - self.missing.len() as u64;
-        for missing in std::mem::take(&mut self.missing) {
-            let Missing { path, size, level, obstacle } = missing;
-            let (kind, detail) = if let Some((kind, detail)) = obstacle {
-                (kind, detail)
-            } else if size > self.limits.max_file_size {
-                (ReasonKind::TooLarge, format!("{size} bytes"))
-            } else if level + 1 >= self.limits.max_recursion {
-                (ReasonKind::TooDeep, format!("level {}", level + 1))
-            } else if let Some(kind) = by_alert {
-                (kind, String::from("not unpacked"))
-            } else if !self.alerts.is_empty() || !self.threats.is_empty() {
-                // After an alert it loses its place in large nested containers (over 8 MiB) and ends them early.
-                (ReasonKind::EngineReported, String::from("libclamav ended the container early after an alert"))
-            } else {
-                (
-                    ReasonKind::TruncatedOrCorrupt,
-                    format!(
-                        "announced with {size} bytes, but not unpacked to that: damaged, or packed in an unknown way"
-                    ),
-                )
-            };
-            self.gap(kind, path, Some(detail));
-        }
-        self.gap_count += unlisted;
-        for (kind, detail) in std::mem::take(&mut self.alerts) {
-            // An alert has no place; it says nothing new where the place is known.
-            if !self.gaps.iter().any(|gap| gap.kind == kind) {
-                let path = self.root_path();
-                self.gap(kind, path, Some(detail));
-            }
-        }
-        // An error message has neither place nor kind; it counts where nothing else explains it.
-        if let Some(error) = std::mem::take(&mut self.errors).into_iter().next()
-            && self.gaps.is_empty()
-        {
-            let path = self.root_path();
-            self.gap(ReasonKind::EngineReported, path, Some(error));
-        }
     }
 
     fn root_path(&self) -> String {
@@ -362,7 +248,14 @@ impl Tracker {
     /// Closes what is open and sums up.
     pub(crate) fn finish(&mut self) -> Coverage {
         self.close_all();
-        self.settle();
+        for FollowUp { parent, name, .. } in std::mem::take(&mut self.follow_ups) {
+            if self.stopped.is_some() {
+                break; // The reason for that is known.
+            }
+            self.ledger.gap(ReasonKind::EngineReported, join(&parent, &name), Some(String::from("not scanned")));
+        }
+        let root = self.root_path();
+        let (gaps, gap_count) = self.ledger.settle(&root, &self.limits, !self.threats.is_empty());
         Coverage {
             started: self.layer_count > 0,
             layers: self.layer_count,
@@ -370,8 +263,8 @@ impl Tracker {
             depth: self.depth,
             members: self.members,
             trivial: false,
-            gaps: std::mem::take(&mut self.gaps),
-            gap_count: self.gap_count,
+            gaps,
+            gap_count,
             limits: self.limits.clone(),
         }
     }
@@ -404,24 +297,24 @@ impl Observer for Tracker {
         }
         let level = self.level_of_base + layer.level;
         // The frame that `layer_begin` opened is being filled.
-        let own = self.frames.pop().filter(|frame| frame.shown.is_none());
-        debug_assert!(own.is_some(), "libclamav announces each layer before it shows it");
+        if self.frames.pop().is_none_or(|frame| frame.shown.is_some()) {
+            let path = self.current_path().to_owned();
+            self.ledger.gap(ReasonKind::EngineReported, path, Some(String::from("a layer came unannounced")));
+        }
         let parent = self.parent_index();
-        let mut member_name = None;
         let path = match parent {
             None => {
                 self.started = true;
                 self.base.0.clone()
             }
             Some(parent) => {
-                member_name = if layer.normalized { None } else { self.deliver(parent, layer) };
+                let member_name = if layer.normalized { None } else { self.deliver(parent, layer) };
                 let shown = self.frames[parent].shown.as_mut();
                 let (container, ordinal) = shown.map_or(("", 0), |shown| {
                     shown.children += 1;
                     (shown.path.as_str(), shown.children)
                 });
                 let name = member_name
-                    .clone()
                     .filter(|name| !name.is_empty())
                     .or_else(|| layer.name.filter(|name| !is_internal(name)).map(readable))
                     .unwrap_or_else(|| format!("#{ordinal}"));
@@ -442,11 +335,13 @@ impl Observer for Tracker {
             });
         }
 
-        if let Some((kind, detail)) =
-            member_name.as_deref().and_then(|name| witness::examine_manifest(name, layer.bytes))
+        let named = layer.name.unwrap_or(path.as_bytes());
+        if witness::may_be_manifest(named)
+            && let Some((kind, detail)) = witness::examine_manifest(layer.bytes)
         {
-            let container = path.strip_suffix(member_name.as_deref().unwrap_or_default()).unwrap_or(&path);
-            self.gap(kind, container.trim_end_matches('/').to_owned(), Some(detail));
+            // META-INF/manifest.xml of a container: the reason is the container's.
+            let container = path.rsplitn(3, '/').nth(2).unwrap_or(&path);
+            self.ledger.gap(kind, container.to_owned(), Some(detail));
         }
         let mut account = if layer.normalized {
             Account::default()
@@ -454,7 +349,7 @@ impl Observer for Tracker {
             witness::examine(layer.file_type, layer.bytes, &self.limits, self.spare())
         };
         for (kind, detail) in std::mem::take(&mut account.gaps) {
-            self.gap(kind, path.clone(), Some(detail));
+            self.ledger.gap(kind, path.clone(), Some(detail));
         }
         for (name, bytes) in std::mem::take(&mut account.unpacked) {
             let parent = path.clone();
@@ -472,19 +367,18 @@ impl Observer for Tracker {
                 announced: Vec::new(),
                 announced_any: false,
                 children: 0,
-                stream_delivered: false,
             }),
         });
         // libclamav counts within one call; these hold for all calls of this scan together.
         if self.layer_count > u64::from(self.limits.max_files) && self.level_of_base > 0 {
             let path = self.current_path().to_owned();
-            self.gap(ReasonKind::TooManyFiles, path, None);
+            self.ledger.gap(ReasonKind::TooManyFiles, path, None);
             self.stopped = Some(Stopped::Limit);
             return Flow::Stop;
         }
         if self.bytes > self.limits.max_scan_size && self.level_of_base > 0 {
             let path = self.current_path().to_owned();
-            self.gap(ReasonKind::ScanSize, path, None);
+            self.ledger.gap(ReasonKind::ScanSize, path, None);
             self.stopped = Some(Stopped::Limit);
             return Flow::Stop;
         }
@@ -511,9 +405,6 @@ impl Observer for Tracker {
         if shown.account.complete || zip {
             return;
         }
-        if member.container_type == "CL_TYPE_ISO9660" && member.size.is_multiple_of(witness::ISO_SECTOR) {
-            return; // A directory, or as large as one.
-        }
         if member.size <= TINY && !member.encrypted {
             return;
         }
@@ -528,11 +419,7 @@ impl Observer for Tracker {
 
     fn found(&mut self, signature: &str) {
         match classify(signature) {
-            Found::Alert(kind) => {
-                if !self.alerts.iter().any(|(known, _)| *known == kind) {
-                    self.alerts.push((kind, signature.to_owned()));
-                }
-            }
+            Found::Alert(kind) => self.ledger.alert(kind, signature),
             Found::Threat => {
                 let threat = Threat { signature: signature.to_owned(), layer_path: self.current_path().to_owned() };
                 // libclamav reports a match once more for the layers around it.
@@ -551,9 +438,8 @@ impl Observer for Tracker {
     }
 
     fn message(&mut self, severity: Severity, text: &str) {
-        const MOST: usize = 8;
-        if severity == Severity::Error && self.errors.len() < MOST {
-            self.errors.push(text.to_owned());
+        if severity == Severity::Error {
+            self.ledger.error(text);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::hash::{BuildHasher, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use libclamav_sys as sys;
@@ -13,8 +13,8 @@ use libclamav_sys as sys;
 use super::{Severity, v1_4};
 use crate::{Error, ErrorKind, Result};
 
-/// The process that libclamav was last prepared for.
-static OWNER: AtomicU32 = AtomicU32::new(0);
+/// The process that libclamav was last prepared for, times two, plus one while that is being done.
+static OWNER: AtomicU64 = AtomicU64::new(0);
 /// A process that must not call libclamav: its parent was inside when it forked.
 static POISONED: AtomicU32 = AtomicU32::new(0);
 /// Calls that are inside libclamav in this process.
@@ -60,12 +60,22 @@ impl Drop for Inside {
 /// [`ErrorKind::Forked`] in a child whose parent was inside libclamav when it forked.
 pub(crate) fn enter() -> Result<Inside> {
     let pid = std::process::id();
-    let owner = OWNER.load(Ordering::Acquire);
-    if owner != pid && OWNER.compare_exchange(owner, pid, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+    let (preparing, ready) = (u64::from(pid) << 1 | 1, u64::from(pid) << 1);
+    loop {
+        let owner = OWNER.load(Ordering::Acquire);
+        if owner == ready {
+            break;
+        }
+        let claim = OWNER.compare_exchange(owner, preparing, Ordering::AcqRel, Ordering::Acquire);
+        if owner == preparing || claim.is_err() {
+            std::thread::yield_now(); // Another thread of this process does the same; it takes microseconds.
+            continue;
+        }
         if owner != 0 && INSIDE.swap(0, Ordering::AcqRel) > 0 {
             POISONED.store(pid, Ordering::Release);
         }
         reseed();
+        OWNER.store(ready, Ordering::Release);
     }
     if POISONED.load(Ordering::Acquire) == pid {
         return Err(Error::new(
@@ -126,8 +136,8 @@ unsafe extern "C" fn on_message(severity: sys::cl_msg, _full: *const c_char, tex
         }
         let scan = LISTENER.get();
         if !scan.is_null() {
-            // SAFETY: the pointer is set only while `v1_4::scan` is on this thread's stack below us, and libclamav
-            // gives messages from its own code, never from inside one of the observer's methods.
+            // SAFETY: the pointer is set only while `v1_4::scan` is on this thread's stack below us, and it is taken
+            // away while one of the observer's methods runs, so there is no other reference.
             unsafe { (*scan).message(severity, text) };
         }
     }));

@@ -28,6 +28,9 @@ impl Scan<'_> {
         if self.panicked {
             return otherwise;
         }
+        // The observer runs the caller's code, which may call libclamav on this thread; what libclamav says then is not
+        // about this scan, and must not find its way back into the observer.
+        let _deaf = Listening::new(std::ptr::null_mut());
         catch_unwind(AssertUnwindSafe(|| act(self.observer))).unwrap_or_else(|_| {
             self.panicked = true;
             otherwise

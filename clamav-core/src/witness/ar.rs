@@ -3,12 +3,12 @@
 
 use super::{Account, TINY, readable};
 use crate::Limits;
-use crate::ReasonKind::{ScanSize, TooManyFiles, TruncatedOrCorrupt};
+use crate::ReasonKind::{TooManyFiles, TruncatedOrCorrupt};
 
 const MAGIC: usize = 8;
 const HEADER: usize = 60;
 
-pub(super) fn examine(bytes: &[u8], limits: &Limits, mut spare: u64, account: &mut Account) {
+pub(super) fn examine(bytes: &[u8], limits: &Limits, spare: &mut u64, account: &mut Account) {
     account.complete = true;
     let mut at = MAGIC;
     let mut names: &[u8] = &[];
@@ -33,12 +33,7 @@ pub(super) fn examine(bytes: &[u8], limits: &Limits, mut spare: u64, account: &m
             account.gap(TooManyFiles, "members of an ar archive");
             return;
         }
-        let Some(left) = spare.checked_sub(content.len() as u64) else {
-            account.gap(ScanSize, "members of an ar archive");
-            return;
-        };
-        spare = left;
-        account.unpacked.push((readable(full_name(name, names)), content.to_vec()));
+        account.hand_on(readable(full_name(name, names)), content, spare);
     }
 }
 

@@ -21,7 +21,7 @@ mod stream;
 mod tar;
 mod zip;
 
-pub(crate) use iso::SECTOR as ISO_SECTOR;
+use sha2::{Digest, Sha256};
 
 use crate::{Limits, ReasonKind};
 
@@ -29,23 +29,75 @@ use crate::{Limits, ReasonKind};
 pub(crate) const TINY: u64 = 5;
 
 /// One member that a container announces.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Member {
     /// Its name inside the container, directories included.
     pub(crate) name: String,
     /// Its size when unpacked.
     pub(crate) size: u64,
-    /// CRC-32 (ISO 3309) of the unpacked bytes, where the format has one.
-    pub(crate) crc: Option<u32>,
-    /// Why it will not be delivered, where the container says so.
+    /// How to know it when it is delivered.
+    pub(crate) identity: Identity,
+    /// Why it may not be delivered, where the container says so.
     pub(crate) obstacle: Option<(ReasonKind, String)>,
-    /// Its bytes, where they were at hand: scanned on their own if they are not delivered.
-    pub(crate) content: Option<Vec<u8>>,
+    /// libclamav cannot unpack it, so nothing that it delivers can be this member, unless it was decrypted.
+    pub(crate) blocked: bool,
 }
 
 impl Member {
-    fn new(name: String, size: u64, crc: Option<u32>) -> Self {
-        Self { name, size, crc, obstacle: None, content: None }
+    fn new(name: String, size: u64, identity: Identity) -> Self {
+        Self { name, size, identity, obstacle: None, blocked: false }
+    }
+
+    fn blocked(self, kind: ReasonKind, why: impl Into<String>) -> Self {
+        Self { obstacle: Some((kind, why.into())), blocked: true, ..self }
+    }
+}
+
+/// What is known of a member's bytes, from the weakest to the strongest.
+#[derive(Debug)]
+pub(crate) enum Identity {
+    /// Nothing but the size.
+    Size,
+    /// CRC-32 (ISO 3309), as its container states it. It can be forged.
+    Crc(u32),
+    /// SHA-256 of the bytes, which lay open in the container.
+    Sha256([u8; 32]),
+    /// The bytes; scanned on their own if they are not delivered.
+    Content(Vec<u8>),
+    /// It was delivered.
+    Delivered,
+}
+
+impl Identity {
+    /// Whether a match leaves no doubt.
+    pub(crate) fn is_certain(&self) -> bool {
+        matches!(self, Self::Sha256(_) | Self::Content(_))
+    }
+}
+
+/// A delivered layer's digests, made when they are asked for.
+pub(crate) struct Digests<'a> {
+    bytes: &'a [u8],
+    crc: Option<u32>,
+    sha256: Option<[u8; 32]>,
+}
+
+impl<'a> Digests<'a> {
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+        Self { bytes, crc: None, sha256: None }
+    }
+
+    /// Whether the layer can be the member. Sizes were compared before.
+    pub(crate) fn are_of(&mut self, identity: &Identity) -> bool {
+        match identity {
+            Identity::Size => true,
+            Identity::Crc(crc) => *self.crc.get_or_insert_with(|| crc32fast::hash(self.bytes)) == *crc,
+            Identity::Sha256(sha256) => {
+                *self.sha256.get_or_insert_with(|| Sha256::digest(self.bytes).into()) == *sha256
+            }
+            Identity::Content(content) => content == self.bytes,
+            Identity::Delivered => false,
+        }
     }
 }
 
@@ -56,12 +108,10 @@ pub(crate) struct Account {
     pub(crate) members: Vec<Member>,
     /// What is wrong with the layer itself.
     pub(crate) gaps: Vec<(ReasonKind, String)>,
-    /// The container was read here, so what libclamav announces of it adds nothing but encryption.
+    /// The whole layer was read here as a container, so what libclamav announces of it adds nothing.
     pub(crate) complete: bool,
     /// Contents that libclamav does not unpack and that were unpacked here, to be scanned on their own.
     pub(crate) unpacked: Vec<(String, Vec<u8>)>,
-    /// The layer is one compressed stream, whose only child is checked against it.
-    pub(crate) stream: Option<stream::Gzip>,
     /// The layer is an archive: without any announced member something went wrong.
     pub(crate) must_announce: Option<&'static str>,
     /// Why members that libclamav announces may not come.
@@ -72,45 +122,66 @@ impl Account {
     fn gap(&mut self, kind: ReasonKind, detail: impl Into<String>) {
         self.gaps.push((kind, detail.into()));
     }
+
+    /// Hands on bytes that libclamav would not look at as a file of their own, within what is left of `spare`.
+    fn hand_on(&mut self, name: String, bytes: &[u8], spare: &mut u64) {
+        match spare.checked_sub(bytes.len() as u64) {
+            _ if bytes.len() as u64 <= TINY => {}
+            Some(left) => {
+                *spare = left;
+                self.unpacked.push((name, bytes.to_vec()));
+            }
+            None => self.gap(ReasonKind::ScanSize, name),
+        }
+    }
+
+    /// Hands on what follows the end of a format: some readers go on there.
+    fn trailing(&mut self, rest: &[u8], spare: &mut u64) {
+        let zeros = rest.iter().take_while(|byte| **byte == 0).count();
+        self.hand_on(String::from("trailing data"), &rest[zeros..], spare);
+    }
 }
 
 /// Reads what a layer announces. `spare` is how many bytes may still be unpacked here.
 pub(crate) fn examine(file_type: &str, bytes: &[u8], limits: &Limits, spare: u64) -> Account {
     let mut account = Account::default();
-    let members = limits.max_files as usize;
-    match bytes {
-        [0x50, 0x4b, 0x03, 0x04 | 0x06, ..] | [0x50, 0x4b, 0x05, 0x06, ..] => {
-            zip::examine(bytes, true, limits, spare, &mut account);
-        }
-        [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => sevenz::examine(bytes, &mut account),
-        [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => rar::examine(bytes, members, &mut account),
-        [0x1f, 0x8b, 0x08, ..] => stream::examine_gzip(bytes, &mut account),
-        [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
-        | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => {
-            stream::examine_bzip2(bytes, limits.max_file_size.min(spare), &mut account);
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', 0x00, ..] => stream::examine_xz(bytes, &mut account),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            stream::examine_zstd(bytes, limits.max_file_size.min(spare), &mut account);
-        }
-        [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, ..] => ole2::examine(bytes, spare, &mut account),
-        [b'!', b'<', b'a', b'r', b'c', b'h', b'>', b'\n', ..] => {
-            ar::examine(bytes, limits, spare, &mut account);
-        }
-        _ => {
-            opaque::examine(bytes, &mut account);
-            account.must_announce = announced_format(file_type);
-            if file_type == "CL_TYPE_ISO9660" {
-                iso::examine(bytes, &mut account);
+    let mut spare = spare;
+    let most_members = limits.max_files as usize;
+    let mut is_zip = false;
+    if tar::is_tar(bytes) {
+        // First, because the name of the first member can look like any other format.
+        tar::examine(file_type, bytes, most_members, &mut spare, &mut account);
+    } else {
+        match bytes {
+            [0x50, 0x4b, 0x03, 0x04 | 0x06, ..] | [0x50, 0x4b, 0x05, 0x06, ..] => {
+                is_zip = true;
+                zip::examine(bytes, true, limits, &mut spare, &mut account);
             }
-            if tar::looks_like_tar(file_type, bytes) {
-                tar::examine(bytes, members, &mut account);
-            } else {
-                // A zip behind something else: self-extracting programs, scripts with a shebang, polyglots.
-                zip::examine(bytes, false, limits, spare, &mut account);
-                rar::examine_embedded(bytes, members, &mut account);
+            [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => sevenz::examine(bytes, &mut spare, &mut account),
+            [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => rar::examine(bytes, most_members, &mut account),
+            [0x1f, 0x8b, 0x08, ..] => stream::examine_gzip(bytes, limits, &mut spare, &mut account),
+            [b'B', b'Z', b'h', b'1'..=b'9', 0x31, 0x41, 0x59, 0x26, 0x53, 0x59, ..]
+            | [b'B', b'Z', b'h', b'1'..=b'9', 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, ..] => {
+                stream::examine_bzip2(bytes, limits, &mut spare, &mut account);
+            }
+            [0xfd, b'7', b'z', b'X', b'Z', 0x00, ..] => stream::examine_xz(bytes, &mut account),
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => stream::examine_zstd(bytes, limits, &mut spare, &mut account),
+            [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, ..] => ole2::examine(bytes, &mut spare, &mut account),
+            [b'!', b'<', b'a', b'r', b'c', b'h', b'>', b'\n', ..] => {
+                ar::examine(bytes, limits, &mut spare, &mut account);
+            }
+            _ => {
+                opaque::examine(bytes, limits, &mut spare, &mut account);
+                account.must_announce = announced_format(file_type);
+                iso::examine(bytes, most_members, &mut account);
+                sevenz::examine_embedded(bytes, &mut account);
             }
         }
+    }
+    if !is_zip {
+        // Archives behind something else: self-extracting programs, scripts with a shebang, polyglots.
+        zip::examine(bytes, false, limits, &mut spare, &mut account);
+        rar::examine_embedded(bytes, most_members, &mut account);
     }
     account
 }
@@ -126,28 +197,32 @@ fn announced_format(file_type: &str) -> Option<&'static str> {
     }
 }
 
-/// What a member says about the container that it is in: formats on top of zip encrypt members on their own and
-/// list them in a manifest.
-pub(crate) fn examine_manifest(name: &str, bytes: &[u8]) -> Option<(ReasonKind, String)> {
-    let has = |text: &str| memchr::memmem::find(bytes, text.as_bytes()).is_some();
-    let what = match name {
-        // OpenDocument 1.3 part 2, 4.4.
-        "META-INF/manifest.xml" if has("encryption-data") => "OpenDocument",
-        // EPUB OCF 3.3, 4.2.6.3.2; fonts are commonly mangled, which hides nothing that could be run.
-        "META-INF/encryption.xml" => {
-            let algorithms = memchr::memmem::find_iter(bytes, b"Algorithm=").count();
-            let fonts = ["http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC"]
-                .iter()
-                .map(|mangling| memchr::memmem::find_iter(bytes, mangling.as_bytes()).count())
-                .sum::<usize>();
-            if algorithms <= fonts {
-                return None;
-            }
-            "EPUB"
-        }
-        _ => return None,
+/// Members that say something about the container that they are in.
+const MANIFESTS: &[&str] = &["META-INF/manifest.xml", "META-INF/encryption.xml"];
+
+/// Whether a layer's name, of which libclamav gives the last part, can be that of a manifest.
+pub(crate) fn may_be_manifest(name: &[u8]) -> bool {
+    let last = |path: &[u8]| path.rsplit(|byte| *byte == b'/').next().map(<[u8]>::to_vec);
+    MANIFESTS.iter().any(|manifest| last(manifest.as_bytes()) == last(name))
+}
+
+/// What a manifest says about its container: formats on top of zip encrypt members on their own and list them there.
+pub(crate) fn examine_manifest(bytes: &[u8]) -> Option<(ReasonKind, String)> {
+    let count = |text: &str| {
+        let wide = |order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
+        [text.as_bytes().to_vec(), wide(u16::to_le_bytes), wide(u16::to_be_bytes)]
+            .iter()
+            .map(|form| memchr::memmem::find_iter(bytes, form).count())
+            .sum::<usize>()
     };
-    Some((ReasonKind::Encrypted, String::from(what)))
+    // OpenDocument 1.3 part 2, 4.4.
+    if count("encryption-data") > 0 {
+        return Some((ReasonKind::Encrypted, String::from("OpenDocument")));
+    }
+    // EPUB OCF 3.3, 4.2.6.3.2; fonts are commonly mangled, which hides nothing that could be run.
+    let mangled = count("http://www.idpf.org/2008/embedding") + count("http://ns.adobe.com/pdf/enc#RC");
+    let encrypted = count("EncryptedData>").div_ceil(2); // An opening and a closing tag each.
+    (encrypted > 0 && count("Algorithm=") > mangled).then(|| (ReasonKind::Encrypted, String::from("EPUB")))
 }
 
 /// A name from a container, for people: lossy, and cut where it is absurdly long.

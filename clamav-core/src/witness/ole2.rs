@@ -10,13 +10,13 @@
 
 use std::io::{Cursor, Read, Seek};
 
-use super::{Account, Member, TINY, u16_at, u32_at, u64_at};
+use super::{Account, Identity, Member, TINY, u16_at, u32_at, u64_at};
 use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt};
 
 /// More than any header that is looked at.
 const HEAD: usize = 4096;
 
-pub(super) fn examine(bytes: &[u8], mut spare: u64, account: &mut Account) {
+pub(super) fn examine(bytes: &[u8], spare: &mut u64, account: &mut Account) {
     let mut file = match cfb::CompoundFile::open(Cursor::new(bytes)) {
         Ok(file) => file,
         Err(why) => {
@@ -29,15 +29,14 @@ pub(super) fn examine(bytes: &[u8], mut spare: u64, account: &mut Account) {
         .filter(cfb::Entry::is_stream)
         .map(|entry| (entry.name().to_ascii_lowercase(), entry.path().to_path_buf()))
         .collect();
+    let mut left = bytes.len() as u64;
     for (name, path) in streams {
         let check: fn(&[u8]) -> bool = match name.as_str() {
             "encryptedpackage" => {
                 // libclamav tries the default password; what it decrypts comes as a layer of this size.
                 let size = head(&mut file, &path).and_then(|head| u64_at(&head, 0)).unwrap_or(0);
-                account.members.push(Member {
-                    obstacle: Some((Encrypted, String::from("Office document"))),
-                    ..Member::new(String::from("EncryptedPackage"), size, None)
-                });
+                let member = Member::new(String::from("EncryptedPackage"), size, Identity::Size);
+                account.members.push(member.blocked(Encrypted, "Office document"));
                 continue;
             }
             "worddocument" => word_is_encrypted,
@@ -48,18 +47,20 @@ pub(super) fn examine(bytes: &[u8], mut spare: u64, account: &mut Account) {
         };
         let shown = path.display().to_string();
         let shown = shown.trim_start_matches('/');
-        let Some(content) = whole(&mut file, &path, spare) else {
+        // Streams cannot share sectors, so together they are no longer than the file; more is a trap.
+        let most = left.min(*spare);
+        let Some(content) = whole(&mut file, &path, most) else {
             account.gap(TruncatedOrCorrupt, format!("the OLE2 stream {shown} could not be read"));
             continue;
         };
+        left -= content.len() as u64;
         if check(&content[..content.len().min(HEAD)]) {
             account.gap(Encrypted, format!("Office document ({name})"));
         }
         if content.len() as u64 > TINY {
-            spare -= content.len() as u64;
-            let crc = Some(crc32fast::hash(&content));
-            let member = Member::new(shown.to_owned(), content.len() as u64, crc);
-            account.members.push(Member { content: Some(content), ..member });
+            *spare -= content.len() as u64;
+            let size = content.len() as u64;
+            account.members.push(Member::new(shown.to_owned(), size, Identity::Content(content)));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Formats that carry other files and that neither libclamav nor this crate unpacks: never clean.
 
-use super::{Account, u32_at};
+use super::{Account, stream};
+use crate::Limits;
 use crate::ReasonKind::{Encrypted, Unsupported};
 
 /// Magic numbers at the start of a layer, from each format's description and `file(1)`'s database.
@@ -34,7 +35,7 @@ const ENCRYPTED: &[(&[u8], &str)] = &[
     (b"LUKS\xba\xbe", "LUKS volume"),
 ];
 
-pub(super) fn examine(bytes: &[u8], account: &mut Account) {
+pub(super) fn examine(bytes: &[u8], limits: &Limits, spare: &mut u64, account: &mut Account) {
     let begins = |(magic, _): &&(&[u8], &str)| bytes.starts_with(magic);
     if let Some((_, name)) = ENCRYPTED.iter().find(begins) {
         account.gap(Encrypted, *name);
@@ -46,8 +47,8 @@ pub(super) fn examine(bytes: &[u8], account: &mut Account) {
         account.gap(Unsupported, "ACE");
     } else if bytes.get(20..24) == Some(&[0xdc, 0xa7, 0xc4, 0xfd]) {
         account.gap(Unsupported, "ZOO");
-    } else if is_lzma_alone(bytes) {
-        account.gap(Unsupported, "LZMA");
+    } else {
+        stream::examine_lzma(bytes, limits, spare, account);
     }
 }
 
@@ -58,15 +59,4 @@ fn is_enveloped(bytes: &[u8]) -> bool {
     let [0x30, length, ..] = bytes else { return false };
     let long_form = if length & 0x80 != 0 { usize::from(length & 0x7f) } else { 0 };
     bytes.get(2 + long_form..).is_some_and(|body| body.starts_with(ENVELOPED) || body.starts_with(AUTH_ENVELOPED))
-}
-
-/// `.lzma` has no magic: properties 0x5d, a dictionary of a power of two (or one and a half), a size that is unknown
-/// or sensible, and a range coder that starts with a zero byte.
-fn is_lzma_alone(bytes: &[u8]) -> bool {
-    let Some([0x5d, _, _, _, _, size @ .., 0]) = bytes.get(..14) else { return false };
-    let dictionary = u32_at(bytes, 1).unwrap_or(0);
-    let sensible_dictionary = dictionary >= 1 << 12
-        && (dictionary.is_power_of_two() || dictionary.is_multiple_of(3) && (dictionary / 3).is_power_of_two());
-    let size = size.try_into().map(u64::from_le_bytes).unwrap_or(0);
-    sensible_dictionary && (size == u64::MAX || (1..1 << 38).contains(&size))
 }

@@ -3,7 +3,7 @@
 //! libclamav unpacks RAR only where libclamunrar is installed, which Debian and Fedora do not ship; without it, it
 //! announces nothing.
 
-use super::{Account, Member, TINY, readable, u16_at, u32_at};
+use super::{Account, Identity, Member, TINY, readable, u16_at, u32_at};
 use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt, Unsupported};
 
 pub(super) fn examine(bytes: &[u8], most_members: usize, account: &mut Account) {
@@ -162,10 +162,12 @@ fn rar5(bytes: &[u8], most_members: usize, account: &mut Account) -> Option<()> 
 fn member(account: &mut Account, name: String, size: u64, crc: Option<u32>, encrypted: bool) {
     if size > TINY || encrypted && size > 0 {
         // With a password the stored checksum is keyed, so it says nothing about the plain bytes.
-        let crc = crc.filter(|_| !encrypted);
-        let kind = if encrypted { Encrypted } else { Unsupported };
-        let obstacle = Some((kind, String::from("RAR")));
-        account.members.push(Member { obstacle, ..Member::new(name, size, crc) });
+        let identity = crc.filter(|_| !encrypted).map_or(Identity::Size, Identity::Crc);
+        let member = Member::new(name, size, identity);
+        account.members.push(match encrypted {
+            true => member.blocked(Encrypted, "RAR"),
+            false => Member { obstacle: Some((Unsupported, String::from("RAR"))), ..member },
+        });
     }
 }
 

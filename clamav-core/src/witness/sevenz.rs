@@ -30,7 +30,7 @@ const LZMA: u64 = 0x03_0101;
 /// Headers of a hundred thousand members are some megabytes; more is a trap.
 const LARGEST_HEADER: u64 = 64 << 20;
 
-pub(super) fn examine(bytes: &[u8], account: &mut Account) {
+pub(super) fn examine(bytes: &[u8], spare: &mut u64, account: &mut Account) {
     let next = (|| Some((u64_at(bytes, 12)?, u64_at(bytes, 20)?, u32_at(bytes, 28)?)))();
     let Some((offset, size, crc)) = next else {
         account.gap(TruncatedOrCorrupt, "the 7z start header is cut off");
@@ -43,6 +43,11 @@ pub(super) fn examine(bytes: &[u8], account: &mut Account) {
             account.gap(TruncatedOrCorrupt, "the 7z archive was not finished: it has data and no header");
         }
         return; // Else an archive without members.
+    }
+    if let Some(end) = usize::try_from(offset.saturating_add(size)).ok().and_then(|end| end.checked_add(START))
+        && let Some(rest) = bytes.get(end..)
+    {
+        account.trailing(rest, spare);
     }
     let Some(header) = slice(bytes, offset, size) else {
         account.gap(TruncatedOrCorrupt, "the 7z header lies outside of the file");
@@ -73,6 +78,15 @@ pub(super) fn examine(bytes: &[u8], account: &mut Account) {
     // When the methods are not known, a member that does not come says no more than that it is missing.
     account.method_obstacle =
         methods.into_iter().flatten().find_map(unsupported).map(|name| (Unsupported, format!("7z method {name}")));
+}
+
+/// A 7z behind something else, which libclamav finds and announces: here only why its members may not come.
+pub(super) fn examine_embedded(bytes: &[u8], account: &mut Account) {
+    if let Some(at) = memchr::memmem::find(bytes, b"7z\xbc\xaf\x27\x1c\x00") {
+        let mut embedded = Account::default();
+        examine(&bytes[at..], &mut 0, &mut embedded);
+        account.method_obstacle = embedded.method_obstacle;
+    }
 }
 
 fn slice(bytes: &[u8], offset: u64, size: u64) -> Option<&[u8]> {

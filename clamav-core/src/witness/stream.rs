@@ -1,66 +1,39 @@
-//! Compressed streams: gzip (RFC 1952), bzip2, xz (the .xz file format 1.2), Zstandard (RFC 8878).
+//! Compressed streams: gzip (RFC 1952), bzip2, xz (the .xz file format 1.2), Zstandard (RFC 8878), LZMA alone.
 //!
 //! libclamav unpacks all members of a gzip file and all streams of an xz file, but only the first stream of a bzip2
-//! file, and it scans what it has when a stream breaks off. gzip and xz say at their end how much there is; bzip2 does not, so it is
-//! unpacked once more here, as is Zstandard, which libclamav does not know.
+//! file, and it scans what it has when a stream breaks off. xz says in an index how much there is. The trailers of gzip
+//! are believed by no one who was ever lied to, and bzip2 has none, so both are unpacked once more here, as are
+//! Zstandard and LZMA, which libclamav does not know.
 
 use std::io::{Read, Write};
 
-use super::{Account, Member, TINY, u32_at};
+use super::{Account, Identity, Member, TINY, u32_at};
+use crate::Limits;
 use crate::ReasonKind::{self, TooLarge, TruncatedOrCorrupt, Unsupported};
 
-/// A gzip layer, kept until its child is there to be compared.
-#[derive(Debug)]
-pub(crate) struct Gzip {
-    bytes: Vec<u8>,
-}
-
-pub(super) fn examine_gzip(bytes: &[u8], account: &mut Account) {
+/// Unpacks all members, as `gzip -d` does, to learn how much there is.
+pub(super) fn examine_gzip(bytes: &[u8], limits: &Limits, spare: &mut u64, account: &mut Account) {
     account.complete = true;
-    account.stream = Some(Gzip { bytes: bytes.to_vec() });
+    let mut whole = Measure::up_to(limits.max_file_size);
+    let mut rest = bytes;
+    while rest.starts_with(&[0x1f, 0x8b, 0x08]) {
+        let mut decoder = flate2::bufread::GzDecoder::new(rest);
+        if let Err((kind, detail)) = copy(&mut decoder, &mut whole, "gzip") {
+            account.gap(kind, detail);
+            return;
+        }
+        rest = decoder.into_inner();
+    }
+    stream_member(&whole, account);
+    account.trailing(rest, spare);
 }
 
-impl Gzip {
-    /// What keeps `unpacked` from being all of the file; `None` when it is.
-    pub(crate) fn objection(&self, unpacked: &[u8], most: u64) -> Option<(ReasonKind, String)> {
-        let crc = crc32fast::hash(unpacked);
-        if self.is_single_member_of(unpacked.len() as u64, crc) {
-            return None;
-        }
-        match self.unpack(most) {
-            Ok(whole) if (whole.size, whole.crc) == (unpacked.len() as u64, crc) => None,
-            Ok(whole) if whole.size <= TINY => None,
-            Ok(_) => Some((TruncatedOrCorrupt, String::from("gzip data was not unpacked to its end"))),
-            Err(objection) => Some(objection),
-        }
-    }
-
-    /// The trailer of a file with one member: CRC-32 and size modulo 2^32.
-    fn is_single_member_of(&self, size: u64, crc: u32) -> bool {
-        let trailer = self.bytes.len().saturating_sub(8);
-        u32_at(&self.bytes, trailer) == Some(crc)
-            && u32_at(&self.bytes, trailer + 4).map(u64::from) == Some(size & 0xffff_ffff)
-    }
-
-    /// Unpacks all members, as `gzip -d` would: junk behind the last one is ignored.
-    fn unpack(&self, most: u64) -> Result<Measure, (ReasonKind, String)> {
-        let mut measure = Measure::up_to(most);
-        let mut rest: &[u8] = &self.bytes;
-        while rest.starts_with(&[0x1f, 0x8b, 0x08]) {
-            let mut decoder = flate2::bufread::GzDecoder::new(rest);
-            copy(&mut decoder, &mut measure, "gzip")?;
-            rest = decoder.into_inner();
-        }
-        Ok(measure)
-    }
-}
-
-/// Unpacks bzip2 to learn how much there is, and hands it on when libclamav would see the first stream only.
-pub(super) fn examine_bzip2(bytes: &[u8], most: u64, account: &mut Account) {
+/// Unpacks all streams, and hands the content on when libclamav would see the first stream only.
+pub(super) fn examine_bzip2(bytes: &[u8], limits: &Limits, spare: &mut u64, account: &mut Account) {
     account.complete = true;
-    let mut whole = Measure::up_to(most);
+    let mut whole = Measure::up_to(limits.max_file_size);
     let mut streams = 0;
-    let mut rest: &[u8] = bytes;
+    let mut rest = bytes;
     while rest.starts_with(b"BZh") {
         let mut decoder = bzip2::bufread::BzDecoder::new(rest);
         if let Err((kind, detail)) = copy(&mut decoder, &mut whole, "bzip2") {
@@ -71,26 +44,39 @@ pub(super) fn examine_bzip2(bytes: &[u8], most: u64, account: &mut Account) {
         streams += 1;
     }
     if streams == 1 {
-        stream_member(whole.size, Some(whole.crc), account);
-        return;
+        stream_member(&whole, account);
+    } else {
+        let mut unpacked = Vec::new();
+        let mut packed = &bytes[..bytes.len() - rest.len()];
+        while packed.starts_with(b"BZh") && whole.size <= *spare {
+            let mut decoder = bzip2::bufread::BzDecoder::new(packed);
+            if decoder.read_to_end(&mut unpacked).is_err() {
+                break;
+            }
+            packed = decoder.into_inner();
+        }
+        account.hand_on(String::new(), &unpacked, spare);
+        if unpacked.len() as u64 != whole.size {
+            account.gap(ReasonKind::ScanSize, "bzip2 content");
+        }
     }
-    let mut unpacked = Vec::new();
-    match bzip2::bufread::MultiBzDecoder::new(bytes).take(whole.size).read_to_end(&mut unpacked) {
-        Ok(_) if crc32fast::hash(&unpacked) == whole.crc => account.unpacked.push((String::new(), unpacked)),
-        _ => account.gap(TruncatedOrCorrupt, "bzip2 streams could not be unpacked"),
-    }
+    account.trailing(rest, spare);
 }
 
-/// Unpacks Zstandard frames, skippable ones included, and hands the content on.
-pub(super) fn examine_zstd(bytes: &[u8], most: u64, account: &mut Account) {
+/// Unpacks Zstandard frames, skippable ones left out, and hands the content on.
+pub(super) fn examine_zstd(bytes: &[u8], limits: &Limits, spare: &mut u64, account: &mut Account) {
     account.complete = true;
+    let most = limits.max_file_size.min(*spare);
     let mut unpacked = Vec::new();
     let mut rest: &[u8] = bytes;
     while let Some(magic) = u32_at(rest, 0) {
         if magic & 0xffff_fff0 == 0x184d_2a50 {
             let skip = u32_at(rest, 4).and_then(|size| usize::try_from(size).ok()?.checked_add(8));
-            match skip.and_then(|skip| rest.get(skip..)) {
-                Some(next) => rest = next,
+            match skip.and_then(|skip| rest.split_at_checked(skip)) {
+                Some((frame, next)) => {
+                    account.hand_on(String::from("skippable frame"), &frame[8..], spare);
+                    rest = next;
+                }
                 None => return account.gap(TruncatedOrCorrupt, "a Zstandard frame is cut off"),
             }
             continue;
@@ -110,8 +96,35 @@ pub(super) fn examine_zstd(bytes: &[u8], most: u64, account: &mut Account) {
             return account.gap(TooLarge, "Zstandard content");
         }
     }
-    if unpacked.len() as u64 > TINY {
-        account.unpacked.push((String::new(), unpacked));
+    account.hand_on(String::new(), &unpacked, spare);
+    account.trailing(rest, spare);
+}
+
+/// `.lzma` has no magic, only sensible numbers: properties below 225, a dictionary, a size, and a range coder that
+/// starts with a zero byte. What looks like it and can be unpacked is handed on.
+pub(super) fn examine_lzma(bytes: &[u8], limits: &Limits, spare: &mut u64, account: &mut Account) {
+    let Some([properties, d0, d1, d2, d3, size @ .., 0]) = bytes.get(..14) else { return };
+    let dictionary = u32::from_le_bytes([*d0, *d1, *d2, *d3]);
+    let size = size.try_into().map(u64::from_le_bytes).unwrap_or(0);
+    let sensible = *properties < 225
+        && dictionary >= 1 << 12
+        && (dictionary.is_power_of_two() || dictionary.is_multiple_of(3) && (dictionary / 3).is_power_of_two())
+        && (size == u64::MAX || (1..1 << 38).contains(&size));
+    if !sensible {
+        return;
+    }
+    let mut unpacked = Collect { bytes: Vec::new(), most: limits.max_file_size.min(*spare) };
+    let options = lzma_rs::decompress::Options { memlimit: Some(128 << 20), ..lzma_rs::decompress::Options::default() };
+    let mut rest = bytes;
+    match lzma_rs::lzma_decompress_with_options(&mut rest, &mut unpacked, &options) {
+        Ok(()) => {
+            account.complete = true;
+            account.hand_on(String::new(), &unpacked.bytes, spare);
+        }
+        Err(_) if unpacked.bytes.len() as u64 == unpacked.most => account.gap(TooLarge, "LZMA content"),
+        // Random bytes do not unpack to this much.
+        Err(_) if *properties == 0x5d || unpacked.bytes.len() > 4096 => account.gap(Unsupported, "LZMA"),
+        Err(_) => {}
     }
 }
 
@@ -131,7 +144,9 @@ pub(super) fn examine_xz(bytes: &[u8], account: &mut Account) {
         rest = &rest[..start];
         total = total.saturating_add(size);
     }
-    stream_member(total, None, account);
+    if total > TINY {
+        account.members.push(Member::new(String::new(), total, Identity::Size));
+    }
 }
 
 /// The offset at which the last stream of `bytes` starts, and its unpacked size.
@@ -170,9 +185,9 @@ fn xz_stream(bytes: &[u8]) -> Option<(usize, u64)> {
     bytes[start..].starts_with(&[0xfd, b'7', b'z', b'X', b'Z', 0]).then_some((start, size))
 }
 
-fn stream_member(size: u64, crc: Option<u32>, account: &mut Account) {
-    if size > TINY {
-        account.members.push(Member::new(String::new(), size, crc));
+fn stream_member(whole: &Measure, account: &mut Account) {
+    if whole.size > TINY {
+        account.members.push(Member::new(String::new(), whole.size, Identity::Crc(whole.crc())));
     }
 }
 
@@ -181,12 +196,15 @@ struct Measure {
     size: u64,
     most: u64,
     hasher: crc32fast::Hasher,
-    crc: u32,
 }
 
 impl Measure {
     fn up_to(most: u64) -> Self {
-        Self { size: 0, most, hasher: crc32fast::Hasher::new(), crc: 0 }
+        Self { size: 0, most, hasher: crc32fast::Hasher::new() }
+    }
+
+    fn crc(&self) -> u32 {
+        self.hasher.clone().finalize()
     }
 }
 
@@ -197,7 +215,6 @@ impl Write for Measure {
             return Err(std::io::ErrorKind::FileTooLarge.into());
         }
         self.hasher.update(bytes);
-        self.crc = self.hasher.clone().finalize();
         Ok(bytes.len())
     }
 
@@ -211,5 +228,23 @@ fn copy(decoder: &mut impl Read, measure: &mut Measure, what: &str) -> Result<()
         Ok(_) => Ok(()),
         Err(why) if why.kind() == std::io::ErrorKind::FileTooLarge => Err((TooLarge, format!("{what} content"))),
         Err(_) => Err((TruncatedOrCorrupt, format!("the {what} data is cut off or damaged"))),
+    }
+}
+
+/// Keeps what is written to it, up to a limit.
+struct Collect {
+    bytes: Vec<u8>,
+    most: u64,
+}
+
+impl Write for Collect {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let left = usize::try_from(self.most).unwrap_or(usize::MAX) - self.bytes.len();
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(left)]);
+        if bytes.len() > left { Err(std::io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes.len()) }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

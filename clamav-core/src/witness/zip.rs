@@ -8,7 +8,7 @@ use std::io::Read;
 
 use memchr::memmem;
 
-use super::{Account, Member, TINY, readable, u16_at, u32_at, u64_at};
+use super::{Account, Identity, Member, TINY, readable, u16_at, u32_at, u64_at};
 use crate::Limits;
 use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt, Unsupported};
 
@@ -18,12 +18,16 @@ const END: &[u8] = b"PK\x05\x06";
 const END_SIZE: usize = 22;
 const CENTRAL_SIZE: usize = 46;
 const LOCAL_SIZE: usize = 30;
+/// The flag of streamed members: sizes and checksum come after the data.
+const SIZES_FOLLOW: u16 = 0x0008;
 /// An encrypted empty member: the 12 bytes of ZipCrypto's header, or AES's salt, check and authentication code.
 const ENCRYPTED_NOTHING: u64 = 28;
 
 /// Where the central directory is.
 struct Directory {
     start: usize,
+    /// Where its end record is.
+    end: usize,
     /// What to add to offsets in the directory: not 0 when something was put before the archive.
     shift: usize,
     entries: u64,
@@ -31,15 +35,16 @@ struct Directory {
 
 /// Reads the archive in `bytes`. When it does not begin like one (`at_start` is false) only a valid directory at
 /// the end makes it one.
-pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: u64, account: &mut Account) {
-    let Some(directory) = find_directory(bytes) else {
+pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: &mut u64, account: &mut Account) {
+    let directories = directories(bytes);
+    let Some(directory) = directories.iter().find(|directory| at_start || directory.entries > 0) else {
         if at_start {
             account.complete = true;
             account.gap(TruncatedOrCorrupt, "the zip's central directory is missing");
         }
         return;
     };
-    account.complete = true;
+    account.complete |= at_start;
     let mut archive = Archive {
         bytes,
         at_start,
@@ -51,7 +56,7 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: u64,
     };
     let mut at = directory.start;
     let mut seen: u64 = 0;
-    while bytes.get(at..at + 4) == Some(CENTRAL) {
+    while bytes.get(at..at.saturating_add(4)) == Some(CENTRAL) {
         if archive.account.members.len() + archive.account.unpacked.len() > limits.max_files as usize {
             return; // The limit on files ends the scan before; the members so far cannot all be delivered.
         }
@@ -66,24 +71,27 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: u64,
     if seen != directory.entries {
         account.gap(TruncatedOrCorrupt, format!("the zip announces {} members and lists {seen}", directory.entries));
     }
-    if at_start && hides_members(bytes, &mut extents, directory.start) {
+    if !at_start {
+        return;
+    }
+    // Readers differ on which end record counts, and on members that no directory lists.
+    let inside = |at: usize| extents.iter().any(|(start, end)| (*start..*end).contains(&at));
+    if directories.iter().any(|other| other.start != directory.start && !inside(other.end)) {
+        account.gap(TruncatedOrCorrupt, "the zip has more than one central directory");
+    }
+    extents.push((directory.start, at.max(directory.end)));
+    let comment = u16_at(bytes, directory.end + 20).map_or(0, usize::from);
+    let end = directory.end.saturating_add(END_SIZE + comment);
+    if hides_members(bytes, &mut extents) {
         account.gap(TruncatedOrCorrupt, "the zip holds members that its central directory does not list");
     }
+    account.trailing(bytes.get(end..).unwrap_or_default(), spare);
 }
 
-/// Finds the end record the way extractors do: the last one, in the last 64 KiB and a bit.
-fn find_directory(bytes: &[u8]) -> Option<Directory> {
-    let tail = bytes.len().saturating_sub(END_SIZE + usize::from(u16::MAX));
-    let finder = memmem::FinderRev::new(END);
-    let mut window = bytes.get(tail..)?;
-    while let Some(found) = finder.rfind(window) {
-        let end = tail + found;
-        if let Some(directory) = directory_at(bytes, end) {
-            return Some(directory);
-        }
-        window = &window[..found];
-    }
-    None
+/// All central directories that an end record points to, the last first, which is what most extractors take.
+fn directories(bytes: &[u8]) -> Vec<Directory> {
+    const MOST: usize = 64;
+    memmem::rfind_iter(bytes, END).filter_map(|end| directory_at(bytes, end)).take(MOST).collect()
 }
 
 fn directory_at(bytes: &[u8], end: usize) -> Option<Directory> {
@@ -108,8 +116,10 @@ fn directory_at(bytes: &[u8], end: usize) -> Option<Directory> {
     // The directory normally ends where the end record begins; a prefix moves both, but not the offsets inside.
     let by_size = usize::try_from(size).ok().and_then(|size| directory_end.checked_sub(size));
     match by_size {
-        Some(start) if begins(start) && start >= offset => Some(Directory { start, shift: start - offset, entries }),
-        _ if offset < bytes.len() && begins(offset) => Some(Directory { start: offset, shift: 0, entries }),
+        Some(start) if begins(start) && start >= offset => {
+            Some(Directory { start, end, shift: start - offset, entries })
+        }
+        _ if offset < bytes.len() && begins(offset) => Some(Directory { start: offset, end, shift: 0, entries }),
         _ => None,
     }
 }
@@ -121,7 +131,7 @@ struct Archive<'a> {
     /// The limit on one member.
     largest: u64,
     /// How many bytes may still be unpacked here.
-    spare: u64,
+    spare: &'a mut u64,
     /// Where the members are.
     extents: Vec<(usize, usize)>,
     account: &'a mut Account,
@@ -161,21 +171,27 @@ impl Archive<'_> {
         }
         self.extents.push((start, end));
         let encrypted = flags & 1 != 0;
+        let data = usize::try_from(packed).ok().and_then(|packed| bytes.get(end - packed..end)).unwrap_or_default();
         if size <= TINY && !encrypted {
-            // Directories, empty files, and what libclamav does not look at. No method needs this much for five bytes.
-            const MUCH: u64 = 64;
-            if packed > MUCH {
-                self.account.gap(TruncatedOrCorrupt, format!("the zip member {name} has more data than its size says"));
+            // Directories, empty files, and what libclamav does not look at; unless there is more than it says.
+            if packed > 0 && unpack(data, method, size, crc).is_none() {
+                self.account.gap(TruncatedOrCorrupt, format!("the zip member {name} is not of the size that it says"));
             }
             return Some(next);
         }
         if size == 0 && packed <= ENCRYPTED_NOTHING {
             return Some(next);
         }
+        if method != 0 && memmem::find_iter(data, LOCAL).any(|at| is_plausible(&data[at..])) && !fills(data, method) {
+            self.account.gap(TruncatedOrCorrupt, format!("the zip member {name} has another one in its data"));
+        }
         // libclamav follows the local header, as extractors do that read a stream; others follow the directory.
         let local_flags = u16_at(bytes, start + 6)?;
         let local_method = u16_at(bytes, start + 8)?;
-        if (local_flags ^ flags) & 1 != 0 || local_method != method {
+        let follows = local_flags & SIZES_FOLLOW != 0;
+        let local_packed = u32_at(bytes, start + 18)?;
+        let same_size = follows || local_packed == u32::MAX || u64::from(local_packed) == packed;
+        if (local_flags ^ flags) & 1 != 0 || local_method != method || !same_size {
             self.account.gap(TruncatedOrCorrupt, format!("the two headers of the zip member {name} disagree"));
         }
         let obstacle = if encrypted {
@@ -184,21 +200,23 @@ impl Archive<'_> {
             Some((Unsupported, format!("zip method {method} ({name})")))
         } else if !self.at_start {
             Some((Unsupported, String::from("zip behind other data")))
-        } else if large || u32_at(bytes, start + 18) == Some(u32::MAX) {
+        } else if large || local_packed == u32::MAX {
             // libclamav reads the 32-bit sizes only, and of the local header at that.
             Some((Unsupported, String::from("zip64")))
         } else {
             None
         };
-        if matches!(obstacle, Some((Unsupported, _))) && size <= self.spare.min(self.largest) {
-            let packed = usize::try_from(packed).ok().and_then(|packed| bytes.get(end - packed..end));
-            if let Some(plain) = packed.and_then(|packed| unpack(packed, method, size, crc)) {
-                self.spare -= size;
-                self.account.unpacked.push((name, plain));
-                return Some(next);
-            }
+        let unpackable = matches!(obstacle, Some((Unsupported, _))) && size <= (*self.spare).min(self.largest);
+        if unpackable && let Some(plain) = unpack(data, method, size, crc) {
+            *self.spare -= size;
+            self.account.unpacked.push((name, plain));
+            return Some(next);
         }
-        self.account.members.push(Member { obstacle, ..Member::new(name, size, Some(crc)) });
+        let member = Member::new(name, size, Identity::Crc(crc));
+        self.account.members.push(match obstacle {
+            Some((kind, why)) => member.blocked(kind, why),
+            None => member,
+        });
         Some(next)
     }
 }
@@ -249,12 +267,11 @@ fn unsupported(method: u16) -> Option<&'static str> {
 
 /// Whether a local header with data stands where no listed member is. Android's build tools fill gaps with headers of
 /// members that have neither name nor data.
-fn hides_members(bytes: &[u8], extents: &mut [(usize, usize)], directory: usize) -> bool {
+fn hides_members(bytes: &[u8], extents: &mut [(usize, usize)]) -> bool {
     extents.sort_unstable();
     let finder = memmem::Finder::new(LOCAL);
     let mut covered = 0;
-    let ends = std::iter::once((directory, directory));
-    for (start, end) in extents.iter().copied().chain(ends) {
+    for (start, end) in extents.iter().copied().chain([(bytes.len(), bytes.len())]) {
         let between = bytes.get(covered..start.max(covered)).unwrap_or_default();
         if finder.find_iter(between).any(|at| has_data(&between[at..])) {
             return true;
@@ -265,9 +282,28 @@ fn hides_members(bytes: &[u8], extents: &mut [(usize, usize)], directory: usize)
 }
 
 fn has_data(local: &[u8]) -> bool {
-    const SIZES_FOLLOW: u16 = 0x0008;
     let follow = u16_at(local, 6).is_none_or(|flags| flags & SIZES_FOLLOW != 0);
     follow || u32_at(local, 18) != Some(0) || u32_at(local, 22) != Some(0)
+}
+
+/// Whether these bytes, found in compressed data, are a local header and not chance: a version, flags, a method and a
+/// name that writers use.
+fn is_plausible(local: &[u8]) -> bool {
+    let fields = || Some((u16_at(local, 4)?, u16_at(local, 6)?, u16_at(local, 8)?, u16_at(local, 26)?));
+    let Some((version, flags, method, name)) = fields() else { return false };
+    let name = local.get(LOCAL_SIZE..LOCAL_SIZE + usize::from(name)).unwrap_or_default();
+    version & 0xff <= 63
+        && flags & 0xc780 == 0
+        && matches!(method, 0..=20 | 93..=99)
+        && !name.is_empty()
+        && name.iter().all(|byte| *byte >= b' ')
+        && has_data(local)
+}
+
+/// Whether the compressed stream takes up all of its bytes. A zip in a zip shows its headers where it did not compress.
+fn fills(data: &[u8], method: u16) -> bool {
+    let mut decoder = flate2::bufread::DeflateDecoder::new(data);
+    method == 8 && std::io::copy(&mut decoder, &mut std::io::sink()).is_ok() && decoder.total_in() == data.len() as u64
 }
 
 /// Unpacks a member that libclamav cannot reach, if its bytes are what the directory promises.
