@@ -25,6 +25,10 @@ const FORMATS: &[(&[u8], &str)] = &[
     (b"KDMV", "VMDK disk image"),
     (b"QFI\xfb", "QCOW disk image"),
     (b"vhdxfile", "VHDX disk image"),
+    (b"\xca\xfe\xd0\x0d", "Pack200"),
+    (b"ArC\x01", "FreeArc"),
+    (b"DMS!", "DMS disk image"),
+    (b"ajkg", "Shorten"),
 ];
 
 const ENCRYPTED: &[(&[u8], &str)] = &[
