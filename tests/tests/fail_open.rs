@@ -1,7 +1,7 @@
 //! libclamav's ways to say "clean" without having looked, a named test for each, with controls that must be clean and
 //! found: a scanner that calls everything unscannable fails here, too.
 //!
-//! Limits are in `limits.rs`, the temporary directory and forks in `clamav-core/tests/fork.rs`.
+//! Limits are in `limits.rs`, the temporary directory in `environment.rs`, forks in `clamav-core/tests/fork.rs`.
 
 mod common;
 
