@@ -113,9 +113,13 @@ pub(crate) fn run(args: &DoctorArgs) -> io::Result<u8> {
 
 fn library(probe: &Result<Probe, String>) -> Check {
     match probe {
-        Ok(probe) => Check::ok(
+        Ok(_) => Check::ok(
             "library",
-            format!("scan-pipeline {} with libclamav {}", env!("CARGO_PKG_VERSION"), probe.library()),
+            format!(
+                "scan-pipeline {} with libclamav {}",
+                env!("CARGO_PKG_VERSION"),
+                scan_pipeline::clamav::library_version()
+            ),
         ),
         Err(why) => Check::fail(
             "library",

@@ -86,10 +86,7 @@ fn log() {
 }
 
 fn version() -> std::io::Result<u8> {
-    let library = match probe::Probe::new() {
-        Ok(probe) => probe.library(),
-        Err(why) => format!("unknown ({})", text::printable(&why)),
-    };
+    let library = scan_pipeline::clamav::library_version();
     writeln!(std::io::stdout(), "scan-pipeline {}\nlibclamav {library}", env!("CARGO_PKG_VERSION"))?;
     Ok(EXIT_CLEAN)
 }

@@ -1,4 +1,4 @@
-//! A small engine with one signature of our own, to ask libclamav what it is and what it can do, whether or not
+//! A small engine with one signature of our own, to ask libclamav what it can do, whether or not
 //! definitions are installed.
 
 use scan_pipeline::clamav::{Engine, EngineBuilder, ScanRequest, Verdict};
@@ -28,11 +28,6 @@ impl Probe {
             .map_err(|why| format!("{} cannot be written: {why}", database.display()))?;
         let engine = EngineBuilder::new().definitions(&database).threads(1).build().map_err(|why| why.to_string())?;
         Ok(Self { engine })
-    }
-
-    /// The version of libclamav.
-    pub(crate) fn library(&self) -> String {
-        self.engine.info().library.clone()
     }
 
     /// Whether libclamav unpacks RAR, by a stored RAR 4 archive whose member only an unpacker delivers as a layer.
