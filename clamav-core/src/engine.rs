@@ -339,6 +339,12 @@ impl Inner {
         }
     }
 
+    /// Checks that libclamav has room to unpack `bytes`.
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<()> {
+        // Each level of nesting holds a few files open.
+        self.temp_dir().check_room(bytes, u64::from(self.limits.max_recursion) * 4)
+    }
+
     fn temp_dir(&self) -> Arc<TempDir> {
         let dirs = self.temp_dirs.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         Arc::clone(dirs.last().unwrap_or_else(|| unreachable!("an engine is built with a directory")))

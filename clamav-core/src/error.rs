@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Definitions,
     /// The private directory that libclamav unpacks into is missing, not writable or full.
     TempDir,
+    /// Disk space, inodes, file size or file descriptors run short, so that libclamav could leave something out.
+    Resources,
     /// The file could not be opened or read.
     Io,
     /// What was given is no regular file: a directory, fifo, socket or device.
@@ -47,6 +49,7 @@ impl ErrorKind {
             Self::Config => "config",
             Self::Definitions => "definitions",
             Self::TempDir => "temp_dir",
+            Self::Resources => "resources",
             Self::Io => "io",
             Self::NotAFile => "not_a_file",
             Self::Changed => "changed",
@@ -61,7 +64,10 @@ impl ErrorKind {
     }
 
     fn is_usually_retryable(self) -> bool {
-        matches!(self, Self::TempDir | Self::Changed | Self::Deadline | Self::Busy | Self::Memory | Self::Engine)
+        matches!(
+            self,
+            Self::TempDir | Self::Resources | Self::Changed | Self::Deadline | Self::Busy | Self::Memory | Self::Engine
+        )
     }
 }
 

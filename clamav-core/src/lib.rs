@@ -37,6 +37,7 @@ mod limits;
 mod native;
 mod pool;
 mod report;
+mod room;
 mod scan;
 mod tempdir;
 mod tracker;

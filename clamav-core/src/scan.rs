@@ -228,7 +228,9 @@ pub(crate) fn run(
 
     let backstop = started.checked_add(limits.max_scan_time).filter(|_| !patient);
     let deadline = [deadline, backstop].into_iter().flatten().min();
-    let mut tracker = Tracker::new(name.clone(), limits.clone(), cancelled, deadline, detectors);
+    let room = Arc::clone(engine);
+    let has_room = Box::new(move || room.check_room(0).is_ok());
+    let mut tracker = Tracker::new(name.clone(), limits.clone(), cancelled, deadline, detectors, has_room);
     let outcome = if bytes.len() as u64 <= TINY {
         if tracker.show_tiny(bytes) {
             return Err(about(detector_panicked()));
@@ -244,7 +246,15 @@ pub(crate) fn run(
         let failed = format!("libclamav could not unpack into its temporary directory: {error}");
         return Err(about(Error::new(ErrorKind::TempDir, failed)));
     }
+    let unpacked = coverage.bytes;
     let verdict = conclude(outcome, &mut tracker, &coverage).map_err(about)?;
+    if verdict == Verdict::Clean && !coverage.trivial {
+        engine.check_room(unpacked).map_err(about)?;
+        if tracker.ran_short {
+            let why = "disk space or file descriptors ran short during the scan, so its answer proves nothing";
+            return Err(about(Error::new(ErrorKind::Resources, why)));
+        }
+    }
     Ok(Report {
         verdict,
         coverage,
@@ -294,6 +304,7 @@ fn scan_all(engine: &Arc<Inner>, bytes: &[u8], tracker: &mut Tracker) -> Result<
 fn scan_once(engine: &Arc<Inner>, bytes: &[u8], tracker: &mut Tracker) -> Result<Outcome> {
     let _inside = native::enter()?; // First of all: what follows takes locks that a fork must not copy.
     engine.ensure_temp_dir()?;
+    engine.check_room(bytes.len() as u64)?;
     let name = native::c_name(tracker.root());
     let outcome = native::scan(&engine.native, bytes, &name, engine.flags(), tracker);
     if !tracker.started && !outcome.panicked && tracker.stopped.is_none() && !tracker.ledger.has_alerts() {

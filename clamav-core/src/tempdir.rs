@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Access, AtFlags, FlockOperation, access, flock};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, room};
 
 const PREFIX: &str = "scan-pipeline-";
 const LOCK: &str = ".lock";
@@ -22,7 +22,8 @@ const LOCK: &str = ".lock";
 pub(crate) struct TempDir {
     path: PathBuf,
     lock_path: PathBuf,
-    _lock: File,
+    /// Held locked until the end.
+    lock: File,
     pid: u32,
 }
 
@@ -44,6 +45,12 @@ impl TempDir {
             )
             .about(parent.display().to_string()));
         }
+        // libclamav builds some names in buffers of 1,024 bytes and leaves out what does not fit.
+        const LONGEST: usize = 512;
+        if parent.as_os_str().len() > LONGEST {
+            let why = format!("the path of the directory for temporary files is longer than {LONGEST} bytes");
+            return Err(Error::new(ErrorKind::TempDir, why).about(parent.display().to_string()));
+        }
         loop {
             let number = COUNTER.fetch_add(1, Ordering::Relaxed);
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -61,7 +68,7 @@ impl TempDir {
             if lock.metadata().map_or(0, |data| data.nlink()) == 0 {
                 continue;
             }
-            let dir = Self { path, lock_path, _lock: lock, pid };
+            let dir = Self { path, lock_path, lock, pid };
             dir.create().map_err(|why| failed("cannot be created", parent, why))?;
             dir.probe()?;
             return Ok(dir);
@@ -70,6 +77,11 @@ impl TempDir {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Checks that there is room for what a scan may write.
+    pub(crate) fn check_room(&self, bytes: u64, descriptors: u64) -> Result<()> {
+        room::check(&self.path, bytes, descriptors, &self.lock)
     }
 
     fn create(&self) -> std::io::Result<()> {

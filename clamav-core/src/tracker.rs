@@ -62,6 +62,9 @@ pub(crate) struct Tracker {
     cancelled: Arc<AtomicBool>,
     deadline: Option<Instant>,
     detectors: Vec<Box<dyn LayerDetector>>,
+    /// Whether there is room to unpack, asked at each layer: a shortage may end before the scan does.
+    has_room: Box<dyn Fn() -> bool>,
+    pub(crate) ran_short: bool,
     seen: HashSet<[u8; 32]>,
 
     frames: Vec<Frame>,
@@ -89,12 +92,15 @@ impl Tracker {
         cancelled: Arc<AtomicBool>,
         deadline: Option<Instant>,
         detectors: Vec<Box<dyn LayerDetector>>,
+        has_room: Box<dyn Fn() -> bool>,
     ) -> Self {
         Self {
             limits,
             cancelled,
             deadline,
             detectors,
+            has_room,
+            ran_short: false,
             seen: HashSet::new(),
             frames: Vec::new(),
             base: (name, 0),
@@ -295,6 +301,7 @@ impl Observer for Tracker {
         if self.check_stop().is_some() {
             return Flow::Stop;
         }
+        self.ran_short |= !(self.has_room)();
         let level = self.level_of_base + layer.level;
         // The frame that `layer_begin` opened is being filled.
         if self.frames.pop().is_none_or(|frame| frame.shown.is_some()) {
@@ -386,6 +393,7 @@ impl Observer for Tracker {
     }
 
     fn layer_end(&mut self) {
+        self.ran_short |= !(self.has_room)();
         if let Some(frame) = self.frames.pop() {
             self.close(frame);
         }

@@ -445,7 +445,6 @@ fn a_child_made_during_a_scan_is_refused_and_does_not_hang() {
     Child::fork(|| all_right(&setup.engine)).wait().expect("a child made when nothing runs is right");
 }
 
-// Fails until `native::enter` also refuses where its parent (the last `OWNER`) was `POISONED`.
 #[test]
 fn so_are_the_children_of_a_refused_child() {
     let _alone = alone();

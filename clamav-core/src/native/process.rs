@@ -71,7 +71,10 @@ pub(crate) fn enter() -> Result<Inside> {
             std::thread::yield_now(); // Another thread of this process does the same; it takes microseconds.
             continue;
         }
-        if owner != 0 && INSIDE.swap(0, Ordering::AcqRel) > 0 {
+        let inherited = INSIDE.swap(0, Ordering::AcqRel) > 0;
+        // The children of a refused child have the same locks.
+        let refused = u64::from(POISONED.load(Ordering::Acquire)) == owner >> 1;
+        if owner != 0 && (inherited || refused) {
             POISONED.store(pid, Ordering::Release);
         }
         reseed();

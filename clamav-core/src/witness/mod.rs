@@ -11,8 +11,10 @@
 
 mod ar;
 mod iso;
+mod mail;
 mod ole2;
 mod opaque;
+mod pdf;
 #[cfg(test)]
 mod properties;
 mod rar;
@@ -177,6 +179,16 @@ pub(crate) fn examine(file_type: &str, bytes: &[u8], limits: &Limits, spare: u64
                 sevenz::examine_embedded(bytes, &mut account);
             }
         }
+    }
+    let mut own = Account::default();
+    if pdf::is_pdf(bytes) {
+        pdf::examine(bytes, spare, &mut own);
+    } else {
+        mail::examine(file_type, bytes, &mut own);
+    }
+    account.gaps.append(&mut own.gaps);
+    for (name, content) in own.unpacked {
+        account.hand_on(name, &content, &mut spare);
     }
     if !is_zip {
         // Archives behind something else: self-extracting programs, scripts with a shebang, polyglots.
