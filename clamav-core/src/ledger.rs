@@ -94,7 +94,11 @@ impl Ledger {
 
     /// Turns what never came into gaps, now that all alerts are in, and gives all gaps and their number.
     pub(crate) fn settle(&mut self, root: &str, limits: &Limits, infected: bool) -> (Vec<Reason>, u64) {
-        let alerted = |kind| self.alerts.iter().any(|(alert, _)| *alert == kind);
+        // libclamav's limits and our own: either way the rest was not unpacked.
+        let alerted = |kind| {
+            let ended = matches!(kind, ReasonKind::TimedOut | ReasonKind::ScanSize | ReasonKind::TooManyFiles);
+            self.alerts.iter().any(|(alert, _)| *alert == kind) || ended && self.gaps.iter().any(|gap| gap.kind == kind)
+        };
         let by_alert = [
             ReasonKind::TimedOut,
             ReasonKind::ScanSize,
