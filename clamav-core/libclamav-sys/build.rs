@@ -68,6 +68,9 @@ fn regenerate(library: &pkg_config::Library) {
         .layout_tests(true)
         .generate_comments(false)
         .use_core()
+        .raw_line(
+            "// Generated from clamav.h of libclamav 1.4.6 by `cargo build -p libclamav-sys --features regenerate`. Do not edit.",
+        )
         .rust_target(bindgen::RustTarget::stable(85, 0).unwrap_or_else(|_| bindgen::RustTarget::default()));
     for path in &library.include_paths {
         builder = builder.clang_arg(format!("-I{}", path.display()));

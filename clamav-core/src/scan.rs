@@ -229,7 +229,7 @@ pub(crate) fn run(
     let backstop = started.checked_add(limits.max_scan_time).filter(|_| !patient);
     let deadline = [deadline, backstop].into_iter().flatten().min();
     let room = Arc::clone(engine);
-    let has_room = Box::new(move || room.check_room(0).is_ok());
+    let has_room = Box::new(move |bytes| room.check_room(bytes).is_ok());
     let mut tracker = Tracker::new(name.clone(), limits.clone(), cancelled, deadline, detectors, has_room);
     let outcome = if bytes.len() as u64 <= TINY {
         if tracker.show_tiny(bytes) {
@@ -246,14 +246,13 @@ pub(crate) fn run(
         let failed = format!("libclamav could not unpack into its temporary directory: {error}");
         return Err(about(Error::new(ErrorKind::TempDir, failed)));
     }
-    let unpacked = coverage.bytes;
     let verdict = conclude(outcome, &mut tracker, &coverage).map_err(about)?;
     if verdict == Verdict::Clean && !coverage.trivial {
-        engine.check_room(unpacked).map_err(about)?;
-        if tracker.ran_short {
-            let why = "disk space or file descriptors ran short during the scan, so its answer proves nothing";
-            return Err(about(Error::new(ErrorKind::Resources, why)));
-        }
+        engine.check_room(0).map_err(about)?;
+    }
+    if tracker.ran_short && !matches!(verdict, Verdict::Infected { .. }) {
+        let why = "disk space or file descriptors ran short during the scan, so its answer proves nothing";
+        return Err(about(Error::new(ErrorKind::Resources, why)));
     }
     Ok(Report {
         verdict,

@@ -62,8 +62,9 @@ pub(crate) struct Tracker {
     cancelled: Arc<AtomicBool>,
     deadline: Option<Instant>,
     detectors: Vec<Box<dyn LayerDetector>>,
-    /// Whether there is room to unpack, asked at each layer: a shortage may end before the scan does.
-    has_room: Box<dyn Fn() -> bool>,
+    /// Whether there is room to unpack so many bytes, asked at each layer, whose parts are no longer than itself: a
+    /// shortage may end before the scan does.
+    has_room: Box<dyn Fn(u64) -> bool>,
     pub(crate) ran_short: bool,
     seen: HashSet<[u8; 32]>,
 
@@ -92,7 +93,7 @@ impl Tracker {
         cancelled: Arc<AtomicBool>,
         deadline: Option<Instant>,
         detectors: Vec<Box<dyn LayerDetector>>,
-        has_room: Box<dyn Fn() -> bool>,
+        has_room: Box<dyn Fn(u64) -> bool>,
     ) -> Self {
         Self {
             limits,
@@ -301,7 +302,7 @@ impl Observer for Tracker {
         if self.check_stop().is_some() {
             return Flow::Stop;
         }
-        self.ran_short |= !(self.has_room)();
+        self.ran_short |= !(self.has_room)(layer.bytes.len() as u64);
         let level = self.level_of_base + layer.level;
         // The frame that `layer_begin` opened is being filled.
         if self.frames.pop().is_none_or(|frame| frame.shown.is_some()) {
@@ -393,7 +394,7 @@ impl Observer for Tracker {
     }
 
     fn layer_end(&mut self) {
-        self.ran_short |= !(self.has_room)();
+        self.ran_short |= !(self.has_room)(0);
         if let Some(frame) = self.frames.pop() {
             self.close(frame);
         }
