@@ -164,6 +164,22 @@ fn zips_far_from_the_end() {
 }
 
 #[test]
+fn every_zip_in_a_file_counts() {
+    let two = |first: &[u8], second: &[u8]| {
+        let (first, second) = (zip::plain(&[("a.txt", first)]), zip::plain(&[("b.txt", second)]));
+        [filler(3_000, 1), first, filler(3_000, 2), second].concat()
+    };
+    clean(&scan("a.bin", two(&harmless(), &harmless())));
+    found_in("a.bin/a.txt", &scan("a.bin", two(&payload(), &harmless())));
+    found_in("a.bin/b.txt", &scan("a.bin", two(&harmless(), &payload())));
+    // A tar's members are layers of their own: zips in it are not unpacked twice.
+    let inner = zip::plain(&[("b.txt", &harmless())]);
+    let report = scan("a.tar", tape::tar(&[("a.zip", &inner), ("b.zip", &inner[..])]));
+    clean(&report);
+    assert_eq!(report.layers.iter().filter(|layer| layer.path.ends_with("b.txt")).count(), 2, "{report:#?}");
+}
+
+#[test]
 fn members_in_the_data_of_members_and_behind_their_sizes() {
     // The first member's data runs on over the second's header, which the directory does not list.
     let mut first = entry("a.txt", &harmless(), Method::Deflate);

@@ -17,6 +17,8 @@ pub(super) fn examine(bytes: &[u8], limits: &Limits, spare: &mut u64, account: &
             account.gap(TruncatedOrCorrupt, "the ar archive is cut off or damaged");
             return;
         };
+        let end = at + HEADER + content.len();
+        account.open.push(at + HEADER..end.max(next.min(bytes.len())));
         at = next;
         match name {
             b"/" | b"/SYM64/" | b"__.SYMDEF" => continue, // The symbol table, which the raw bytes were searched for.

@@ -56,6 +56,7 @@ pub(super) fn examine(bytes: &[u8], most_members: usize, account: &mut Account) 
             } else if entry.size as u64 > TINY {
                 match bytes.get(entry.start..entry.start.saturating_add(entry.size)) {
                     Some(content) => {
+                        account.open.push(entry.start..entry.start + entry.size);
                         let identity = Identity::Sha256(Sha256::digest(content).into());
                         account.members.push(Member::new(name, entry.size as u64, identity));
                     }

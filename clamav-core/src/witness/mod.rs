@@ -23,6 +23,8 @@ mod stream;
 mod tar;
 mod zip;
 
+use std::ops::Range;
+
 use sha2::{Digest, Sha256};
 
 use crate::{Limits, ReasonKind};
@@ -118,9 +120,16 @@ pub(crate) struct Account {
     pub(crate) must_announce: Option<&'static str>,
     /// Why members that libclamav announces may not come.
     pub(crate) method_obstacle: Option<(ReasonKind, String)>,
+    /// Where members lie open in the layer: each is a layer of its own, in which archives are looked for there.
+    open: Vec<Range<usize>>,
 }
 
 impl Account {
+    /// Whether what lies here is part of one member.
+    fn is_inside_member(&self, start: usize, end: usize) -> bool {
+        self.open.iter().any(|member| member.start <= start && end <= member.end)
+    }
+
     fn gap(&mut self, kind: ReasonKind, detail: impl Into<String>) {
         self.gaps.push((kind, detail.into()));
     }
@@ -133,7 +142,7 @@ impl Account {
                 *spare = left;
                 self.unpacked.push((name, bytes.to_vec()));
             }
-            None => self.gap(ReasonKind::ScanSize, name),
+            None => self.gap(ReasonKind::ScanSize, format!("{name} was not unpacked")),
         }
     }
 

@@ -24,7 +24,7 @@ pub(super) fn examine_embedded(bytes: &[u8], most_members: usize, account: &mut 
     for at in finder.find_iter(bytes) {
         let archive = &bytes[at..];
         // Programs that know RAR hold its mark, too; an archive goes on with a header that has a right checksum.
-        if begins_validly(archive) {
+        if begins_validly(archive) && !account.is_inside_member(at, at + 7) {
             let complete = account.complete;
             examine(archive, most_members, account);
             account.complete = complete; // What surrounds it is not accounted for.

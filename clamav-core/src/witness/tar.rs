@@ -55,6 +55,7 @@ pub(super) fn examine(file_type: &str, bytes: &[u8], most_members: usize, spare:
             return account.gap(TruncatedOrCorrupt, format!("the tar member {} is cut off", readable(&name)));
         };
         at = data + content.len().next_multiple_of(BLOCK);
+        account.open.push(data..data + content.len());
         match kind {
             // These describe the member that follows.
             b'L' | b'K' | b'x' | b'g' if size > LONGEST_EXTENSION => {

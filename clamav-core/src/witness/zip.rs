@@ -37,14 +37,44 @@ struct Directory {
 /// the end makes it one.
 pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: &mut u64, account: &mut Account) {
     let directories = directories(bytes);
-    let Some(directory) = directories.iter().find(|directory| at_start || directory.entries > 0) else {
-        if at_start {
-            account.complete = true;
-            account.gap(TruncatedOrCorrupt, "the zip's central directory is missing");
+    if !at_start {
+        let mut found: Vec<(usize, usize)> = Vec::new();
+        for directory in directories.iter().filter(|directory| directory.entries > 0) {
+            let known = found.iter().any(|(start, end)| (*start..*end).contains(&directory.end));
+            if !known && !account.is_inside_member(directory.start, directory.end) {
+                found.extend(read_directory(bytes, directory, false, limits, spare, account).0);
+            }
         }
         return;
+    }
+    account.complete = true;
+    let Some(directory) = directories.first() else {
+        return account.gap(TruncatedOrCorrupt, "the zip's central directory is missing");
     };
-    account.complete |= at_start;
+    let (mut extents, at) = read_directory(bytes, directory, true, limits, spare, account);
+    // Readers differ on which end record counts, and on members that no directory lists.
+    let inside = |at: usize| extents.iter().any(|(start, end)| (*start..*end).contains(&at));
+    if directories.iter().any(|other| other.start != directory.start && !inside(other.end)) {
+        account.gap(TruncatedOrCorrupt, "the zip has more than one central directory");
+    }
+    extents.push((directory.start, at.max(directory.end)));
+    let comment = u16_at(bytes, directory.end + 20).map_or(0, usize::from);
+    let end = directory.end.saturating_add(END_SIZE + comment);
+    if hides_members(bytes, &mut extents) {
+        account.gap(TruncatedOrCorrupt, "the zip holds members that its central directory does not list");
+    }
+    account.trailing(bytes.get(end..).unwrap_or_default(), spare);
+}
+
+/// Accounts for the members of one directory; gives where they are and where the directory ends.
+fn read_directory(
+    bytes: &[u8],
+    directory: &Directory,
+    at_start: bool,
+    limits: &Limits,
+    spare: &mut u64,
+    account: &mut Account,
+) -> (Vec<(usize, usize)>, usize) {
     let mut archive = Archive {
         bytes,
         at_start,
@@ -58,34 +88,21 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: &mut
     let mut seen: u64 = 0;
     while bytes.get(at..at.saturating_add(4)) == Some(CENTRAL) {
         if archive.account.members.len() + archive.account.unpacked.len() > limits.max_files as usize {
-            return; // The limit on files ends the scan before; the members so far cannot all be delivered.
+            // The limit on files ends the scan before; the members so far cannot all be delivered.
+            return (archive.extents, at);
         }
         let Some(next) = archive.entry(at) else {
-            account.gap(TruncatedOrCorrupt, "the zip's central directory is cut off");
-            return;
+            archive.account.gap(TruncatedOrCorrupt, "the zip's central directory is cut off");
+            return (archive.extents, at);
         };
         at = next;
         seen += 1;
     }
-    let mut extents = archive.extents;
     if seen != directory.entries {
-        account.gap(TruncatedOrCorrupt, format!("the zip announces {} members and lists {seen}", directory.entries));
+        let listed = format!("the zip announces {} members and lists {seen}", directory.entries);
+        archive.account.gap(TruncatedOrCorrupt, listed);
     }
-    if !at_start {
-        return;
-    }
-    // Readers differ on which end record counts, and on members that no directory lists.
-    let inside = |at: usize| extents.iter().any(|(start, end)| (*start..*end).contains(&at));
-    if directories.iter().any(|other| other.start != directory.start && !inside(other.end)) {
-        account.gap(TruncatedOrCorrupt, "the zip has more than one central directory");
-    }
-    extents.push((directory.start, at.max(directory.end)));
-    let comment = u16_at(bytes, directory.end + 20).map_or(0, usize::from);
-    let end = directory.end.saturating_add(END_SIZE + comment);
-    if hides_members(bytes, &mut extents) {
-        account.gap(TruncatedOrCorrupt, "the zip holds members that its central directory does not list");
-    }
-    account.trailing(bytes.get(end..).unwrap_or_default(), spare);
+    (archive.extents, at)
 }
 
 /// All central directories that an end record points to, the last first, which is what most extractors take.
