@@ -108,6 +108,7 @@ fn max_files() {
     clean(&scan_on(&engine, "a.zip", zip::many(90, None)));
     clean(&scan("a.zip", zip::many(150, None)));
     assert!(matches!(scan("a.zip", zip::many(150, Some(149))).verdict, Verdict::Infected { .. }));
+    assert_eq!(kinds(&scan_on(&engine, "a.zip", zip::many(150, None)))[0], ReasonKind::TooManyFiles);
     let members: Vec<_> = (0..150).map(|number| (format!("m{number}"), filler(10, number))).collect();
     let members: Vec<_> = members.iter().map(|(name, data)| (name.as_str(), data.as_slice())).collect();
     assert!(kinds(&scan_on(&engine, "a.a", tape::ar(&members))).contains(&ReasonKind::TooManyFiles));

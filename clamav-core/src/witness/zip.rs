@@ -42,7 +42,7 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: &mut
         for directory in directories.iter().filter(|directory| directory.entries > 0) {
             let known = found.iter().any(|(start, end)| (*start..*end).contains(&directory.end));
             if !known && !account.is_inside_member(directory.start, directory.end) {
-                found.extend(read_directory(bytes, directory, false, limits, spare, account).0);
+                found.extend(read_directory(bytes, directory, false, limits, spare, account).unwrap_or_default().0);
             }
         }
         return;
@@ -51,7 +51,9 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: &mut
     let Some(directory) = directories.first() else {
         return account.gap(TruncatedOrCorrupt, "the zip's central directory is missing");
     };
-    let (mut extents, at) = read_directory(bytes, directory, true, limits, spare, account);
+    let Some((mut extents, at)) = read_directory(bytes, directory, true, limits, spare, account) else {
+        return; // What is left of it cannot be told from what is hidden.
+    };
     // Readers differ on which end record counts, and on members that no directory lists.
     let inside = |at: usize| extents.iter().any(|(start, end)| (*start..*end).contains(&at));
     if directories.iter().any(|other| other.start != directory.start && !inside(other.end)) {
@@ -66,7 +68,8 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: &mut
     account.trailing(bytes.get(end..).unwrap_or_default(), spare);
 }
 
-/// Accounts for the members of one directory; gives where they are and where the directory ends.
+/// Accounts for the members of one directory; gives where they are and where the directory ends, or `None` when it could
+/// not be read to its end.
 fn read_directory(
     bytes: &[u8],
     directory: &Directory,
@@ -74,7 +77,7 @@ fn read_directory(
     limits: &Limits,
     spare: &mut u64,
     account: &mut Account,
-) -> (Vec<(usize, usize)>, usize) {
+) -> Option<(Vec<(usize, usize)>, usize)> {
     let mut archive = Archive {
         bytes,
         at_start,
@@ -89,11 +92,11 @@ fn read_directory(
     while bytes.get(at..at.saturating_add(4)) == Some(CENTRAL) {
         if archive.account.members.len() + archive.account.unpacked.len() > limits.max_files as usize {
             // The limit on files ends the scan before; the members so far cannot all be delivered.
-            return (archive.extents, at);
+            return None;
         }
         let Some(next) = archive.entry(at) else {
             archive.account.gap(TruncatedOrCorrupt, "the zip's central directory is cut off");
-            return (archive.extents, at);
+            return None;
         };
         at = next;
         seen += 1;
@@ -102,7 +105,7 @@ fn read_directory(
         let listed = format!("the zip announces {} members and lists {seen}", directory.entries);
         archive.account.gap(TruncatedOrCorrupt, listed);
     }
-    (archive.extents, at)
+    Some((archive.extents, at))
 }
 
 /// All central directories that an end record points to, the last first, which is what most extractors take.
