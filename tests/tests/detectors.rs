@@ -127,8 +127,15 @@ fn cancelling_ends_the_scan_between_two_layers() {
 
 #[test]
 fn cancelling_before_the_start_and_dropping_are_safe() {
-    let scan = engine().submit(zip::many(3_000, None), ScanRequest::new()).expect("taken");
+    let (ready, go) = std::sync::mpsc::channel::<()>();
+    let go = Mutex::new(go);
+    let request = ScanRequest::new().detector(move |_: &Layer<'_>| {
+        let _ = go.lock().expect("not poisoned").recv();
+        ControlFlow::Break(())
+    });
+    let scan = engine().submit(zip::many(3_000, None), request).expect("taken");
     scan.cancel();
+    drop(ready);
     // Whether it had started or not, it is cancelled.
     assert_eq!(scan.wait().expect_err("cancelled").kind(), ErrorKind::Cancelled);
     for _ in 0..20 {
