@@ -166,7 +166,7 @@ pub(crate) fn examine(file_type: &str, bytes: &[u8], limits: &Limits, spare: u64
         match bytes {
             [0x50, 0x4b, 0x03, 0x04 | 0x06, ..] | [0x50, 0x4b, 0x05, 0x06, ..] => {
                 is_zip = true;
-                zip::examine(bytes, true, limits, &mut spare, &mut account);
+                zip::examine(bytes, zip::Place::Start, limits, &mut spare, &mut account);
             }
             [b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c, ..] => sevenz::examine(bytes, &mut spare, &mut account),
             [b'R', b'a', b'r', b'!', 0x1a, 0x07, ..] => rar::examine(bytes, most_members, &mut account),
@@ -177,7 +177,7 @@ pub(crate) fn examine(file_type: &str, bytes: &[u8], limits: &Limits, spare: u64
             }
             [0xfd, b'7', b'z', b'X', b'Z', 0x00, ..] => stream::examine_xz(bytes, &mut account),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => stream::examine_zstd(bytes, limits, &mut spare, &mut account),
-            [0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1, ..] => ole2::examine(bytes, &mut spare, &mut account),
+            _ if ole2::is_ole2(bytes) => ole2::examine(bytes, &mut spare, &mut account),
             [b'!', b'<', b'a', b'r', b'c', b'h', b'>', b'\n', ..] => {
                 ar::examine(bytes, limits, &mut spare, &mut account);
             }
@@ -201,7 +201,8 @@ pub(crate) fn examine(file_type: &str, bytes: &[u8], limits: &Limits, spare: u64
     }
     if !is_zip {
         // Archives behind something else: self-extracting programs, scripts with a shebang, polyglots.
-        zip::examine(bytes, false, limits, &mut spare, &mut account);
+        let place = if ole2::is_ole2(bytes) { zip::Place::Scattered } else { zip::Place::Behind };
+        zip::examine(bytes, place, limits, &mut spare, &mut account);
         rar::examine_embedded(bytes, most_members, &mut account);
     }
     account

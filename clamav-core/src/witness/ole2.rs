@@ -13,6 +13,10 @@ use std::io::{Cursor, Read, Seek};
 use super::{Account, Identity, Member, TINY, u16_at, u32_at, u64_at};
 use crate::ReasonKind::{Encrypted, TruncatedOrCorrupt};
 
+pub(super) fn is_ole2(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0xd0, 0xcf, 0x11, 0xe0, 0xa1, 0xb1, 0x1a, 0xe1])
+}
+
 /// More than any header that is looked at.
 const HEAD: usize = 4096;
 
@@ -24,6 +28,9 @@ pub(super) fn examine(bytes: &[u8], spare: &mut u64, account: &mut Account) {
             return;
         }
     };
+    if let Some(rest) = end(bytes).and_then(|end| bytes.get(end..)) {
+        account.trailing(rest, spare);
+    }
     let streams: Vec<_> = file
         .walk()
         .filter(cfb::Entry::is_stream)
@@ -63,6 +70,31 @@ pub(super) fn examine(bytes: &[u8], spare: &mut u64, account: &mut Account) {
             account.members.push(Member::new(shown.to_owned(), size, Identity::Content(content)));
         }
     }
+}
+
+/// Where the last sector ends that the allocation table (MS-CFB 2.3) has in use.
+fn end(bytes: &[u8]) -> Option<usize> {
+    const FREE: u32 = 0xffff_ffff;
+    const LARGEST_SECTOR: u32 = 0xffff_fffa;
+    let sector_size =
+        1_usize.checked_shl(u32::from(u16_at(bytes, 30)?)).filter(|size| *size == 512 || *size == 4096)?;
+    let sector = |number: u32| (number as usize).checked_add(1)?.checked_mul(sector_size);
+    let per_sector = sector_size / 4;
+    // The table's own sectors: 109 in the header, the rest in a chain.
+    let mut table: Vec<u32> = (0..109).filter_map(|at| u32_at(bytes, 76 + 4 * at)).collect();
+    let mut next = u32_at(bytes, 68)?;
+    for _ in 0..u32_at(bytes, 72)?.min(1 << 16) {
+        let start = sector(next).filter(|_| next < LARGEST_SECTOR)?;
+        table.extend((0..per_sector - 1).filter_map(|at| u32_at(bytes, start + 4 * at)));
+        next = u32_at(bytes, start + 4 * (per_sector - 1))?;
+    }
+    let mut last = 0;
+    for (nth, start) in table.into_iter().enumerate().filter(|(_, number)| *number < LARGEST_SECTOR) {
+        let start = sector(start)?;
+        let used = (0..per_sector).rev().find(|at| u32_at(bytes, start + 4 * at).is_some_and(|entry| entry != FREE));
+        last = used.map_or(last, |at| last.max(nth * per_sector + at));
+    }
+    sector(u32::try_from(last).ok()?)?.checked_add(sector_size)
 }
 
 /// The stream's bytes, its sectors put together.

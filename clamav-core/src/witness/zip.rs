@@ -23,6 +23,17 @@ const SIZES_FOLLOW: u16 = 0x0008;
 /// An encrypted empty member: the 12 bytes of ZipCrypto's header, or AES's salt, check and authentication code.
 const ENCRYPTED_NOTHING: u64 = 28;
 
+/// Where in the layer a zip may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The layer is one.
+    Start,
+    /// Behind other data.
+    Behind,
+    /// In a file whose contents lie in pieces and are put together elsewhere: only what is whole counts.
+    Scattered,
+}
+
 /// Where the central directory is.
 struct Directory {
     start: usize,
@@ -33,16 +44,15 @@ struct Directory {
     entries: u64,
 }
 
-/// Reads the archive in `bytes`. When it does not begin like one (`at_start` is false) only a valid directory at
-/// the end makes it one.
-pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: &mut u64, account: &mut Account) {
+/// Reads the archive in `bytes`. When the layer does not begin like one, only a valid directory makes it one.
+pub(super) fn examine(bytes: &[u8], place: Place, limits: &Limits, spare: &mut u64, account: &mut Account) {
     let directories = directories(bytes);
-    if !at_start {
+    if place != Place::Start {
         let mut found: Vec<(usize, usize)> = Vec::new();
         for directory in directories.iter().filter(|directory| directory.entries > 0) {
             let known = found.iter().any(|(start, end)| (*start..*end).contains(&directory.end));
             if !known && !account.is_inside_member(directory.start, directory.end) {
-                found.extend(read_directory(bytes, directory, false, limits, spare, account).unwrap_or_default().0);
+                found.extend(read_directory(bytes, directory, place, limits, spare, account).unwrap_or_default().0);
             }
         }
         return;
@@ -51,7 +61,7 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: &mut
     let Some(directory) = directories.first() else {
         return account.gap(TruncatedOrCorrupt, "the zip's central directory is missing");
     };
-    let Some((mut extents, at)) = read_directory(bytes, directory, true, limits, spare, account) else {
+    let Some((mut extents, at)) = read_directory(bytes, directory, place, limits, spare, account) else {
         return; // What is left of it cannot be told from what is hidden.
     };
     // Readers differ on which end record counts, and on members that no directory lists.
@@ -73,14 +83,14 @@ pub(super) fn examine(bytes: &[u8], at_start: bool, limits: &Limits, spare: &mut
 fn read_directory(
     bytes: &[u8],
     directory: &Directory,
-    at_start: bool,
+    place: Place,
     limits: &Limits,
     spare: &mut u64,
     account: &mut Account,
 ) -> Option<(Vec<(usize, usize)>, usize)> {
     let mut archive = Archive {
         bytes,
-        at_start,
+        place,
         shift: directory.shift,
         largest: limits.max_file_size,
         spare,
@@ -95,13 +105,15 @@ fn read_directory(
             return None;
         }
         let Some(next) = archive.entry(at) else {
-            archive.account.gap(TruncatedOrCorrupt, "the zip's central directory is cut off");
+            if place != Place::Scattered {
+                archive.account.gap(TruncatedOrCorrupt, "the zip's central directory is cut off");
+            }
             return None;
         };
         at = next;
         seen += 1;
     }
-    if seen != directory.entries {
+    if seen != directory.entries && place != Place::Scattered {
         let listed = format!("the zip announces {} members and lists {seen}", directory.entries);
         archive.account.gap(TruncatedOrCorrupt, listed);
     }
@@ -146,7 +158,7 @@ fn directory_at(bytes: &[u8], end: usize) -> Option<Directory> {
 
 struct Archive<'a> {
     bytes: &'a [u8],
-    at_start: bool,
+    place: Place,
     shift: usize,
     /// The limit on one member.
     largest: u64,
@@ -183,7 +195,10 @@ impl Archive<'_> {
         let local = usize::try_from(local).ok().and_then(|local| local.checked_add(self.shift));
         let extent = local.and_then(|local| local_extent(bytes, local, packed));
         let Some((start, end)) = extent.filter(|(_, end)| *end <= bytes.len()) else {
-            self.account.gap(TruncatedOrCorrupt, format!("the zip member {name} lies outside of the file"));
+            // Without a local header nobody can extract it; in an archive of its own that is damage.
+            if self.place == Place::Start {
+                self.account.gap(TruncatedOrCorrupt, format!("the zip member {name} lies outside of the file"));
+            }
             return Some(next);
         };
         if self.extents.last() == Some(&(start, end)) {
@@ -218,7 +233,7 @@ impl Archive<'_> {
             Some((Encrypted, String::from("zip")))
         } else if let Some(name) = unsupported(method) {
             Some((Unsupported, format!("zip method {method} ({name})")))
-        } else if !self.at_start {
+        } else if self.place != Place::Start {
             Some((Unsupported, String::from("zip behind other data")))
         } else if large || local_packed == u32::MAX {
             // libclamav reads the 32-bit sizes only, and of the local header at that.
@@ -231,6 +246,9 @@ impl Archive<'_> {
             *self.spare -= size;
             self.account.unpacked.push((name, plain));
             return Some(next);
+        }
+        if self.place == Place::Scattered {
+            return Some(next); // Its data is elsewhere, or it is what a stream holds, which is looked into there.
         }
         let member = Member::new(name, size, Identity::Crc(crc));
         self.account.members.push(match obstacle {
