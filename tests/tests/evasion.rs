@@ -180,6 +180,20 @@ fn every_zip_in_a_file_counts() {
 }
 
 #[test]
+fn the_last_part_of_a_split_zip_is_not_whole() {
+    let whole = raw::write(&filler(3_000, 1), &[entry("a.txt", &harmless(), Method::Deflate)], &[]);
+    let mut last = whole[3_200..].to_vec();
+    let end = last.len() - 22;
+    last[end + 4] = 1; // The number of this part.
+    last[end + 6] = 1;
+    // Offsets count from the start of the part that they are in.
+    let size = u32::from_le_bytes(last[end + 12..end + 16].try_into().expect("four bytes"));
+    let start = (end as u32 - size).to_le_bytes();
+    last[end + 16..end + 20].copy_from_slice(&start);
+    not_clean("a.zip", last);
+}
+
+#[test]
 fn members_in_the_data_of_members_and_behind_their_sizes() {
     // The first member's data runs on over the second's header, which the directory does not list.
     let mut first = entry("a.txt", &harmless(), Method::Deflate);

@@ -50,6 +50,10 @@ pub(super) fn examine(bytes: &[u8], place: Place, limits: &Limits, spare: &mut u
     if place != Place::Start {
         let mut found: Vec<(usize, usize)> = Vec::new();
         for directory in directories.iter().filter(|directory| directory.entries > 0) {
+            let disk = u16_at(bytes, directory.end + 4).unwrap_or(0);
+            if disk != 0 && disk != u16::MAX && place == Place::Behind {
+                account.gap(TruncatedOrCorrupt, "the last part of a split zip, without the others");
+            }
             let known = found.iter().any(|(start, end)| (*start..*end).contains(&directory.end));
             if !known && !account.is_inside_member(directory.start, directory.end) {
                 found.extend(read_directory(bytes, directory, place, limits, spare, account).unwrap_or_default().0);
