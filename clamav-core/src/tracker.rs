@@ -71,7 +71,6 @@ pub(crate) struct Tracker {
     frames: Vec<Frame>,
     /// Path and level that the current call into libclamav starts from.
     base: (String, u32),
-    level_of_base: u32,
 
     pub(crate) started: bool,
     pub(crate) stopped: Option<Stopped>,
@@ -105,7 +104,6 @@ impl Tracker {
             seen: HashSet::new(),
             frames: Vec::new(),
             base: (name, 0),
-            level_of_base: 0,
             started: false,
             stopped: None,
             file_type: None,
@@ -124,7 +122,6 @@ impl Tracker {
     pub(crate) fn rebase(&mut self, path: String, level: u32) {
         self.close_all();
         self.base = (path, level);
-        self.level_of_base = level;
         self.started = false;
     }
 
@@ -200,7 +197,7 @@ impl Tracker {
         let size = layer.bytes.len() as u64;
         // Members of containers come one level below them; libclamav delivers what it finds by searching raw bytes once
         // more, further down. A checksum is easily forged, so only a member's own delivery may prove it.
-        let direct = self.level_of_base + layer.level == shown.level + 1;
+        let direct = self.base.1 + layer.level == shown.level + 1;
         let members = &mut shown.account.members;
         let from = members.partition_point(|member| member.size < size);
         let to = members.partition_point(|member| member.size <= size);
@@ -303,7 +300,7 @@ impl Observer for Tracker {
             return Flow::Stop;
         }
         self.ran_short |= !(self.has_room)(layer.bytes.len() as u64);
-        let level = self.level_of_base + layer.level;
+        let level = self.base.1 + layer.level;
         // The frame that `layer_begin` opened is being filled.
         if self.frames.pop().is_none_or(|frame| frame.shown.is_some()) {
             let path = self.current_path().to_owned();
@@ -378,13 +375,13 @@ impl Observer for Tracker {
             }),
         });
         // libclamav counts within one call; these hold for all calls of this scan together.
-        if self.layer_count > u64::from(self.limits.max_files) && self.level_of_base > 0 {
+        if self.layer_count > u64::from(self.limits.max_files) && self.base.1 > 0 {
             let path = self.current_path().to_owned();
             self.ledger.gap(ReasonKind::TooManyFiles, path, None);
             self.stopped = Some(Stopped::Limit);
             return Flow::Stop;
         }
-        if self.bytes > self.limits.max_scan_size && self.level_of_base > 0 {
+        if self.bytes > self.limits.max_scan_size && self.base.1 > 0 {
             let path = self.current_path().to_owned();
             self.ledger.gap(ReasonKind::ScanSize, path, None);
             self.stopped = Some(Stopped::Limit);
