@@ -2,7 +2,8 @@
 # Installs what scan-pipeline needs on Debian and Ubuntu: only what is missing, and saying so first.
 #
 #   scripts/setup.sh build    what `make demo` needs: libclamav with its header, a C compiler, pkg-config
-#   scripts/setup.sh test     and the programs that the tests call, and Debian's files for testing ClamAV
+#   scripts/setup.sh test     and the programs that the tests call, Debian's files for testing ClamAV, and the servers
+#                             that the tests talk to (scripts/servers.sh)
 #   scripts/setup.sh check    and rustfmt, clippy and cargo-deny
 #
 # Quiet when nothing is missing. Rust itself is for you to install: https://rustup.rs
@@ -11,8 +12,8 @@ set -eu
 LIBCLAMAV=1.4.0
 CARGO_DENY=0.20.2
 BUILD_PACKAGES="gcc libc6-dev libclamav-dev make pkg-config"
-TEST_PACKAGES="bzip2 clamav-testfiles p7zip-full python3 qpdf valgrind xz-utils"
-CHECK_PACKAGES="ca-certificates git" # cargo-deny fetches its database with them
+TEST_PACKAGES="bzip2 ca-certificates clamav-testfiles p7zip-full python3 python3-venv qpdf util-linux valgrind xz-utils"
+CHECK_PACKAGES="git" # cargo-deny fetches its database with it
 
 level=${1:-build}
 case $level in
@@ -125,3 +126,4 @@ else
     other_system
 fi
 if [ "$level" = check ]; then rust_tools; fi
+if [ "$level" != build ]; then scripts/servers.sh; fi

