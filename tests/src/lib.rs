@@ -33,6 +33,7 @@ pub mod misc;
 pub mod office;
 pub mod pdf;
 pub mod rar;
+pub mod servers;
 pub mod sevenz;
 pub mod stream;
 pub mod tape;
