@@ -89,7 +89,8 @@ impl S3Server {
     fn health_path(self) -> &'static str {
         match self {
             Self::Versitygw => "/_health",
-            Self::Minio => "/minio/health/ready",
+            // Not its `ready`, which is 200 while every other request is still a 503.
+            Self::Minio => "/minio/health/cluster",
             Self::Moto => "/moto-api/",
         }
     }
