@@ -3,35 +3,11 @@
 //! A digest of a file that is read a second time is a digest of something else, should the file have changed. So it
 //! is taken from the engine's own copy of the bytes, while the scan has them in memory.
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sha2::{Digest, Sha256};
-
 use crate::clamav::{Layer, LayerDetector, Report};
-
-/// The SHA-256 of one content; it displays as 64 lower-case hexadecimal digits.
-///
-/// ```
-/// use scan_pipeline::digest::ContentDigest;
-/// assert!(ContentDigest::of(b"abc").to_string().starts_with("ba7816bf"));
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ContentDigest(pub [u8; 32]);
-
-impl ContentDigest {
-    /// Digests bytes in memory.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-}
-
-impl fmt::Display for ContentDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
+use crate::model::ContentDigest;
 
 /// Takes the digest of a file in the pass that scans it.
 ///

@@ -6,26 +6,43 @@
 //! trees with it, and [`json`] is the form in which results leave the process.
 //!
 //! ```no_run
-//! use scan_pipeline::clamav::{EngineBuilder, ScanRequest};
-//! use scan_pipeline::json::ReportJson;
+//! use scan_pipeline::content::{Content, Spool};
+//! use scan_pipeline::engine::{ClamAv, Engine, ScanContext};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let engine = EngineBuilder::new().build()?;
-//! let path = std::path::Path::new("upload.zip");
-//! let report = engine.scan(path, ScanRequest::new())?;
-//! println!("{}", serde_json::to_string(&ReportJson::new(path, &report, None))?);
-//! # Ok(())
-//! # }
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), scan_pipeline::Error> {
+//! let engine = ClamAv::builder().build().await?;
+//! let content = Content::from_file("upload.zip", &Spool::default()).await?;
+//! let report = engine.scan(&content, &ScanContext::named("upload.zip")).await?;
+//! println!("{}", report.verdict.status());
+//! # Ok(()) }
 //! ```
 //!
-//! A verdict is [`Clean`](clamav::Verdict::Clean), [`Infected`](clamav::Verdict::Infected) or
-//! [`Unscannable`](clamav::Verdict::Unscannable); a scan that failed is an [`Error`](clamav::Error) and no verdict.
+//! A verdict is [`Clean`](model::Verdict::Clean), [`Infected`](model::Verdict::Infected) or
+//! [`Unscannable`](model::Verdict::Unscannable); a scan that failed is an [`Error`] and no verdict.
 //!
 //! # Features
 //!
 //! `cli` (default) builds the program; without it only the library's own dependencies are left.
 
+#[cfg(feature = "clamav")]
 pub use clamav_core as clamav;
 
-pub mod digest;
+pub mod content;
+pub mod engine;
+mod error;
+pub mod handler;
 pub mod json;
+pub mod model;
+pub mod objects;
+pub mod pipeline;
+mod policy;
+pub mod store;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+pub mod workflow;
+
+#[cfg(feature = "clamav")]
+pub mod digest;
+
+pub use error::{Error, ErrorKind, Result};
+pub use policy::Policy;

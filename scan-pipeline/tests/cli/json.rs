@@ -4,7 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use scan_pipeline::digest::ContentDigest;
+use scan_pipeline::model::ContentDigest;
 use scan_pipeline_tests::marker::{EICAR_NAME, eicar, harmless, text};
 use scan_pipeline_tests::zip::encrypted::mixed;
 use scan_pipeline_tests::zip::plain;

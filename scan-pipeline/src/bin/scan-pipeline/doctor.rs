@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use scan_pipeline::clamav::{Engine, Limits};
-use scan_pipeline::json::{EngineJson, rfc3339};
+use scan_pipeline::engine::clamav;
+use scan_pipeline::model::{EngineInfo, rfc3339};
 use serde::Serialize;
 
 use crate::args::DoctorArgs;
@@ -57,7 +58,7 @@ struct DoctorJson<'a> {
     schema: &'static str,
     ok: bool,
     version: &'static str,
-    engine: Option<EngineJson<'a>>,
+    engine: Option<EngineInfo>,
     checks: &'a [Check],
 }
 
@@ -82,7 +83,7 @@ pub(crate) fn run(args: &DoctorArgs) -> io::Result<u8> {
     let ok = checks.iter().all(|check| check.status != Status::Fail);
     let mut out = io::stdout().lock();
     if args.json {
-        let engine = engine.as_ref().ok().map(|engine| EngineJson::new(engine.info()));
+        let engine = engine.as_ref().ok().map(|engine| clamav::engine_info(engine.info(), String::new()));
         let json = DoctorJson { schema: SCHEMA, ok, version: env!("CARGO_PKG_VERSION"), engine, checks: &checks };
         writeln!(out, "{}", serde_json::to_string(&json)?)?;
     } else {

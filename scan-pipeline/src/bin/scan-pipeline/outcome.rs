@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use scan_pipeline::clamav::{Error, ErrorKind, Report, Verdict};
-use scan_pipeline::digest::ContentDigest;
+use scan_pipeline::engine::clamav;
 use scan_pipeline::json::{ErrorJson, ReportJson};
+use scan_pipeline::model::ContentDigest;
 use serde_json::Error as JsonError;
 
 use crate::{EXIT_CLEAN, EXIT_ERROR, EXIT_INFECTED};
@@ -49,8 +50,9 @@ impl Outcome {
     pub(crate) fn to_json(&self, path: &Path) -> Result<String, JsonError> {
         match self {
             Self::Scanned { report, sha256, size_known } => {
-                let json = ReportJson::new(path, report, *sha256);
-                serde_json::to_string(&if *size_known { json } else { json.of_unknown_size() })
+                let mut report = clamav::report(report, *sha256, String::new());
+                report.size = report.size.filter(|_| *size_known);
+                serde_json::to_string(&ReportJson::new(path, &report))
             }
             Self::Failed { kind, message } => serde_json::to_string(&ErrorJson::new(path, kind, message)),
             Self::Skipped { kind, message } => serde_json::to_string(&ErrorJson::new(path, kind, message).skipped()),

@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 use scan_pipeline::clamav::{Coverage, Engine, PendingScan, Reason, ReasonKind, Report, ScanRequest, Verdict};
-use scan_pipeline::digest::{ContentDigest, DigestTaker};
+use scan_pipeline::digest::DigestTaker;
 use scan_pipeline::json::ErrorJson;
+use scan_pipeline::model::ContentDigest;
 
 use crate::args::ScanArgs;
 use crate::definitions::{self, Sources};

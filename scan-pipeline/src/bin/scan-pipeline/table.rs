@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use scan_pipeline::clamav::{EngineInfo, Reason, Verdict};
-use scan_pipeline::json::rfc3339;
+use scan_pipeline::model::rfc3339;
 use unicode_width::UnicodeWidthStr;
 
 use crate::outcome::{Counts, Outcome};

@@ -1,0 +1,287 @@
+//! libclamav in process, by clamav-core.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+
+use super::{Engine, ScanContext};
+use crate::clamav as core;
+use crate::content::{Content, blocking};
+use crate::model::{
+    ContentDigest, Coverage, DatabaseInfo, EngineInfo, Limits, Reason, ReasonKind, Report, Threat, Verdict, rfc3339,
+};
+use crate::{Error, ErrorKind, Result};
+
+/// The engine that links libclamav: it proves every "clean". Clones share the loaded definitions.
+///
+/// ```no_run
+/// use scan_pipeline::content::Content;
+/// use scan_pipeline::engine::{ClamAv, Engine, ScanContext};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), scan_pipeline::Error> {
+/// let engine = ClamAv::builder().definitions("/var/lib/clamav").build().await?;
+/// let report = engine.scan(&Content::from_bytes("some text"), &ScanContext::named("a.txt")).await?;
+/// println!("{}", report.verdict.status());
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct ClamAv {
+    handle: Arc<core::EngineHandle>,
+    settings: String,
+    /// As many scans as the engine's threads and queue hold, so that submitting never blocks.
+    permits: Arc<Semaphore>,
+}
+
+/// Sets up a [`ClamAv`].
+#[derive(Debug, Clone, Default)]
+pub struct ClamAvBuilder {
+    builder: core::EngineBuilder,
+    limits: Limits,
+    options: core::ScanOptions,
+    threads: Option<usize>,
+}
+
+impl ClamAvBuilder {
+    /// Adds a folder of signature databases, or one of them. Without any, it is where freshclam puts them.
+    #[must_use]
+    pub fn definitions(mut self, path: impl Into<PathBuf>) -> Self {
+        self.builder = self.builder.definitions(path);
+        self
+    }
+
+    /// Sets how much one scan may cost.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets what is reported beyond signatures.
+    #[must_use]
+    pub fn options(mut self, options: core::ScanOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Sets how many scans run at once. Default: the number of cores.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// Sets where libclamav unpacks to. Default: `TMPDIR`, else `/tmp`.
+    #[must_use]
+    pub fn temp_dir(mut self, parent: impl Into<PathBuf>) -> Self {
+        self.builder = self.builder.temp_dir(parent);
+        self
+    }
+
+    /// Loads the definitions, on a thread for blocking work. Takes seconds and, for the official ones, over a
+    /// gigabyte of memory.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for impossible settings and for definitions that are missing, empty or malformed.
+    pub async fn build(self) -> Result<ClamAv> {
+        let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let builder = self
+            .builder
+            .limits(core_limits(&self.limits))
+            .options(self.options.clone())
+            .threads(threads)
+            .queue(threads);
+        let settings = settings(&self.limits, &self.options);
+        let handle = blocking(move || {
+            core::EngineHandle::new(builder, core::ReloadMode::Concurrent).map_err(|why| match why.kind() {
+                core::ErrorKind::Definitions | core::ErrorKind::Config => {
+                    Error::new(ErrorKind::Config, "the ClamAV engine could not be set up").with_source(why)
+                }
+                _ => error(why),
+            })
+        })
+        .await?;
+        Ok(ClamAv { handle: Arc::new(handle), settings, permits: Arc::new(Semaphore::new(threads * 2)) })
+    }
+}
+
+impl ClamAv {
+    /// The defaults: official definitions, default limits, a thread for each core.
+    pub fn builder() -> ClamAvBuilder {
+        ClamAvBuilder::default()
+    }
+
+    /// Whether the definitions on disk are others than the loaded ones. Reads all of them.
+    ///
+    /// # Errors
+    ///
+    /// They could not be read.
+    pub async fn is_outdated(&self) -> Result<bool> {
+        let handle = Arc::clone(&self.handle);
+        blocking(move || handle.is_outdated().map_err(error)).await
+    }
+
+    /// Loads the definitions anew, beside the old ones, and switches to them. Scans go on meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// They could not be loaded or did not pass the canary; the old ones go on serving.
+    pub async fn reload(&self) -> Result<EngineInfo> {
+        let (handle, settings) = (Arc::clone(&self.handle), self.settings.clone());
+        blocking(move || handle.reload().map(|info| engine_info(&info, settings)).map_err(error)).await
+    }
+}
+
+#[async_trait]
+impl Engine for ClamAv {
+    fn info(&self) -> EngineInfo {
+        match self.handle.info() {
+            Ok(info) => engine_info(&info, self.settings.clone()),
+            // No definitions are loaded, so there is no generation that a cached verdict could have.
+            Err(_) => EngineInfo::new("clamav", core::library_version(), ""),
+        }
+    }
+
+    async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report> {
+        let closed = |_| Error::new(ErrorKind::Engine, "the engine is shut down");
+        let _permit = self.permits.acquire().await.map_err(closed)?;
+        let engine = self.handle.engine().map_err(error)?;
+        let (input, _reserved) = match content.memory() {
+            Some(bytes) => (core::Input::Bytes(Arc::new(bytes.clone())), None),
+            None => {
+                let file = content.file().ok_or_else(|| Error::new(ErrorKind::Io, "the content has no bytes"))?;
+                // What is over the limit is not loaded.
+                let reserved = match &context.budget {
+                    Some(budget) if content.size() <= engine.limits().max_file_size => {
+                        Some(budget.reserve(content.size()).await)
+                    }
+                    _ => None,
+                };
+                (core::Input::File(Arc::clone(file)), reserved)
+            }
+        };
+        let name = if context.name.is_empty() { "content" } else { &context.name };
+        let mut request = core::ScanRequest::named(name);
+        if let Some(deadline) = context.deadline {
+            request = request.deadline(deadline);
+        }
+        let scan = engine.try_submit(input, request).map_err(|why| error(why).about(name))?;
+        let found = scan.await.map_err(|why| error(why).about(name))?;
+        if found.size != content.size() {
+            let why = format!("the engine saw {} of {} bytes", found.size, content.size());
+            return Err(Error::new(ErrorKind::Engine, why).about(name));
+        }
+        Ok(report(&found, Some(content.sha256()), self.settings.clone()))
+    }
+}
+
+/// A hash of everything but the definitions that a verdict depends on.
+fn settings(limits: &Limits, options: &core::ScanOptions) -> String {
+    let all = format!("{}\n{limits:?}\n{options:?}\n{}", env!("CARGO_PKG_VERSION"), core::library_version());
+    ContentDigest::of(all.as_bytes()).to_string()[..32].to_owned()
+}
+
+fn core_limits(limits: &Limits) -> core::Limits {
+    core::Limits {
+        max_file_size: limits.max_file_size,
+        max_scan_size: limits.max_scan_size,
+        max_recursion: limits.max_recursion,
+        max_files: limits.max_files,
+        max_scan_time: limits.max_scan_time,
+    }
+}
+
+fn error(why: core::Error) -> Error {
+    let kind = match why.kind() {
+        core::ErrorKind::Config => ErrorKind::Config,
+        core::ErrorKind::TempDir | core::ErrorKind::Resources | core::ErrorKind::Memory => ErrorKind::Resources,
+        core::ErrorKind::Cancelled => ErrorKind::Cancelled,
+        core::ErrorKind::Deadline => ErrorKind::Timeout,
+        core::ErrorKind::Busy => ErrorKind::Busy,
+        core::ErrorKind::Panicked => ErrorKind::Panicked,
+        core::ErrorKind::Io => ErrorKind::Io,
+        core::ErrorKind::NotAFile => ErrorKind::InvalidInput,
+        _ => ErrorKind::Engine,
+    };
+    let retryable = why.is_retryable();
+    Error::new(kind, "the scan failed").with_source(why).retryable(retryable)
+}
+
+/// clamav-core's description of an engine in this crate's words.
+pub fn engine_info(info: &core::EngineInfo, settings: String) -> EngineInfo {
+    EngineInfo {
+        name: String::from("clamav"),
+        library: info.library.clone(),
+        generation: info.generation.clone(),
+        settings,
+        functionality_level: info.functionality_level,
+        signatures: info.signatures,
+        definitions_built: info.definitions_built().map(rfc3339),
+        databases: info
+            .databases
+            .iter()
+            .map(|database| DatabaseInfo::new(&database.name, database.version, database.built))
+            .collect(),
+    }
+}
+
+/// clamav-core's report in this crate's words.
+pub fn report(report: &core::Report, sha256: Option<ContentDigest>, settings: String) -> Report {
+    let reasons = |reasons: &[core::Reason]| reasons.iter().map(reason).collect::<Vec<_>>();
+    let verdict = match &report.verdict {
+        core::Verdict::Clean => Verdict::Clean,
+        core::Verdict::Infected { threats } => Verdict::Infected {
+            threats: threats
+                .iter()
+                .map(|threat| Threat { signature: threat.signature.clone(), layer_path: threat.layer_path.clone() })
+                .collect(),
+        },
+        core::Verdict::Unscannable { reasons: all } => Verdict::Unscannable { reasons: reasons(all) },
+    };
+    let coverage = &report.coverage;
+    Report {
+        verdict,
+        findings: Vec::new(),
+        coverage: Coverage {
+            proven: true,
+            started: coverage.started,
+            layers: coverage.layers,
+            bytes: coverage.bytes,
+            depth: coverage.depth,
+            members: coverage.members,
+            trivial: coverage.trivial,
+            gaps: reasons(&coverage.gaps),
+            gap_count: coverage.gap_count,
+            limits: Limits {
+                max_file_size: coverage.limits.max_file_size,
+                max_scan_size: coverage.limits.max_scan_size,
+                max_recursion: coverage.limits.max_recursion,
+                max_files: coverage.limits.max_files,
+                max_scan_time: coverage.limits.max_scan_time,
+            },
+        },
+        engine: engine_info(&report.engine, settings),
+        sha256,
+        size: Some(report.size),
+        file_type: report.file_type.clone(),
+        elapsed: report.elapsed,
+    }
+}
+
+fn reason(reason: &core::Reason) -> Reason {
+    let kind = match reason.kind {
+        core::ReasonKind::Encrypted => ReasonKind::Encrypted,
+        core::ReasonKind::TooLarge => ReasonKind::TooLarge,
+        core::ReasonKind::TooDeep => ReasonKind::TooDeep,
+        core::ReasonKind::TooManyFiles => ReasonKind::TooManyFiles,
+        core::ReasonKind::ScanSize => ReasonKind::ScanSize,
+        core::ReasonKind::TimedOut => ReasonKind::TimedOut,
+        core::ReasonKind::Unsupported => ReasonKind::Unsupported,
+        core::ReasonKind::TruncatedOrCorrupt => ReasonKind::TruncatedOrCorrupt,
+        // A kind that is not known here is a gap all the same.
+        _ => ReasonKind::EngineReported,
+    };
+    Reason { kind, layer_path: reason.layer_path.clone(), detail: reason.detail.clone() }
+}

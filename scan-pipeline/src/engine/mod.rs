@@ -1,0 +1,62 @@
+//! Engines: what scans a content and gives a report.
+//!
+//! # Contract
+//!
+//! - A report is about all bytes of the content that was given, or says what it is not about. An engine answers
+//!   [`Verdict::Clean`](crate::model::Verdict::Clean) only when its coverage is proven; one that cannot prove it answers
+//!   unscannable with [`ReasonKind::Unproven`](crate::model::ReasonKind::Unproven).
+//! - An engine that failed (no memory, no connection, no definitions) is an `Err` and never a verdict. What the same
+//!   bytes will always give (encryption, damage, a limit) is a verdict.
+//! - [`Engine::info`] names what the next scan would use; each report carries what its own scan used. Two engines with
+//!   the same generation and settings give the same verdict on the same bytes.
+//! - `scan` stops soon after its future is dropped or the deadline has passed. It blocks no thread of the runtime.
+//! - No call panics. Scans may run at the same time.
+
+#[cfg(feature = "clamav")]
+pub mod clamav;
+mod closure;
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+
+use crate::Result;
+use crate::content::{Budget, Content};
+use crate::model::{EngineInfo, Report};
+
+#[cfg(feature = "clamav")]
+pub use clamav::{ClamAv, ClamAvBuilder};
+pub use closure::Closure;
+
+/// Something that scans a content and gives a report; the module page has the contract.
+#[async_trait]
+pub trait Engine: Send + Sync + 'static {
+    /// What the next scan would use: software, definitions, settings.
+    fn info(&self) -> EngineInfo;
+
+    /// Scans a content.
+    ///
+    /// # Errors
+    ///
+    /// The engine failed, and nothing is known about the content.
+    async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report>;
+}
+
+/// What an engine is told about a scan, beside the bytes.
+#[derive(Debug, Clone, Default)]
+pub struct ScanContext {
+    /// What the content is called, for layer paths: the last part of a key, never a path.
+    pub name: String,
+    /// When the scan has to be over. A scan that is cut short is unscannable (`timed_out`), or an error when it had
+    /// not begun.
+    pub deadline: Option<Instant>,
+    /// Where to ask for the memory that a content on disk takes when it is loaded.
+    pub budget: Option<Budget>,
+}
+
+impl ScanContext {
+    /// A scan of something by this name, without a deadline.
+    pub fn named(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
+}

@@ -1,0 +1,224 @@
+//! Buckets: where objects are read, tagged, copied and deleted, each call pinned to the state it means.
+//!
+//! # Contract
+//!
+//! - **Pinned.** A call with a pinned [`ObjectRef`] acts on that state or fails: [`ErrorKind::Superseded`] when another
+//!   state is there, [`ErrorKind::Gone`] when none is. It never acts on another state, also when an overwrite comes
+//!   between its own steps. A call with an unpinned reference acts on what is there now.
+//! - **Exact keys.** `/evil`, `a//b`, `a/../b`, `+`, `%2B`, a space, a newline: each is its own key. A backend that
+//!   cannot carry a key faithfully answers [`ErrorKind::InvalidInput`] for that key, and never acts on another.
+//! - **References that come out are pinned** as firmly as the backend can, with size and time of change.
+//! - **Nothing half.** A put or copy that fails leaves no object that could be taken for whole.
+//! - **Again is the same.** A copy, tag or delete that is repeated after it was done has the same effect as once.
+//!
+//! `testkit::object_suite!` checks all of this on any implementation.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use crate::content::Content;
+use crate::model::{BucketUrl, ContentDigest, ObjectRef, Tags};
+use crate::{Error, ErrorKind, Result};
+
+/// One bucket; the module page has the contract.
+#[async_trait]
+pub trait ObjectOps: fmt::Debug + Send + Sync + 'static {
+    /// The bucket's address. References with another bucket are refused.
+    fn url(&self) -> &BucketUrl;
+
+    /// What this bucket can do.
+    fn caps(&self) -> Caps;
+
+    /// What is there, pinned. With a pinned reference: whether that state is (still) there.
+    async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo>;
+
+    /// The bytes of that state, from the start. The stream fails rather than end early or mix two states.
+    async fn read(&self, object: &ObjectRef) -> Result<ObjectRead>;
+
+    /// The tags of that state.
+    async fn tags(&self, object: &ObjectRef) -> Result<Tags>;
+
+    /// Merges tags into those of that state (see [`Tags::merge`]); `ours` is ordered from most to least important.
+    /// Where tagging cannot be conditional, the state is looked at afterwards, and tags that hit another state are
+    /// taken off again before the answer is [`ErrorKind::Superseded`].
+    async fn set_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<TagsSet>;
+
+    /// Writes a new object and gives its pinned reference. It is replaced in one step, or not at all.
+    async fn put(&self, key: &str, content: &Content, options: &PutOptions) -> Result<ObjectRef>;
+
+    /// Copies within this backend, without the bytes passing through this process, with metadata and tags kept and
+    /// those of `options` put over them. [`transfer`] falls back to read and put where this is
+    /// [`ErrorKind::Unsupported`].
+    async fn copy(&self, from: &ObjectRef, to: &BucketUrl, key: &str, options: &PutOptions) -> Result<ObjectRef>;
+
+    /// Removes that state, for good where the bucket keeps versions.
+    async fn delete(&self, object: &ObjectRef) -> Result<()>;
+
+    /// One page of keys in byte order. A page that is not the last has `next`.
+    async fn list(&self, range: &KeyRange) -> Result<Page>;
+}
+
+/// What a bucket can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caps {
+    /// It keeps versions, so every state stays readable.
+    pub versions: bool,
+    /// Objects can have tags.
+    pub tags: bool,
+    /// A delete can be made conditional on the etag, or names a version.
+    pub pinned_delete: bool,
+}
+
+/// What is known of an object without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// The pinned reference, with size and time of change.
+    pub object: ObjectRef,
+    /// The media type that was stored with it.
+    pub content_type: Option<String>,
+    /// Metadata of the user's, names in small letters.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// An object's bytes on their way.
+pub struct ObjectRead {
+    /// What is being read.
+    pub info: ObjectInfo,
+    /// The bytes, in order. It ends after `info.object.size` bytes or with an error.
+    pub stream: BoxStream<'static, Result<Bytes>>,
+}
+
+impl fmt::Debug for ObjectRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObjectRead").field("info", &self.info).finish_non_exhaustive()
+    }
+}
+
+/// What became of a tagging.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TagsSet {
+    /// The whole set that the object has now.
+    pub tags: Tags,
+    /// Names of ours for which there was no room.
+    pub dropped: Vec<String>,
+}
+
+/// How an object is written.
+#[derive(Debug, Clone, Default)]
+pub struct PutOptions {
+    /// The media type.
+    pub content_type: Option<String>,
+    /// Metadata; on a copy it is put over the source's.
+    pub metadata: BTreeMap<String, String>,
+    /// Tags from most to least important; on a copy they are merged into the source's.
+    pub tags: Vec<(String, String)>,
+    /// Fail with [`ErrorKind::Exists`] when the key is taken.
+    pub only_new: bool,
+    /// Fail with [`ErrorKind::Superseded`] when the bytes that were written have another digest. A backend that
+    /// copies without seeing the bytes relies on the pinned source instead.
+    pub expect: Option<ContentDigest>,
+}
+
+/// Which keys to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyRange {
+    /// Only keys that begin with it.
+    pub prefix: String,
+    /// Only keys behind this one, which resumes a listing.
+    pub after: Option<String>,
+    /// Only keys before this one, which shards a listing.
+    pub before: Option<String>,
+    /// Most entries of a page; 0 leaves it to the backend.
+    pub most: usize,
+}
+
+impl KeyRange {
+    /// All keys with a prefix.
+    pub fn prefix(prefix: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), ..Self::default() }
+    }
+
+    /// Whether a key is in the range.
+    pub fn contains(&self, key: &str) -> bool {
+        key.starts_with(&self.prefix)
+            && self.after.as_deref().is_none_or(|after| key > after)
+            && self.before.as_deref().is_none_or(|before| key < before)
+    }
+}
+
+/// A page of a listing.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// What was found, in byte order of the keys; an entry that cannot be used is an error with its name, and the
+    /// others are there all the same.
+    pub entries: Vec<Result<ObjectRef>>,
+    /// Where the next page begins: set [`KeyRange::after`] to it. `None` on the last page.
+    pub next: Option<String>,
+}
+
+/// Keeps the tags of buckets that cannot keep them (file systems without extended attributes).
+#[async_trait]
+pub trait TagStore: fmt::Debug + Send + Sync + 'static {
+    /// The tags of a pinned object.
+    async fn get(&self, object: &ObjectRef) -> Result<Tags>;
+    /// Replaces the tags of a pinned object.
+    async fn set(&self, object: &ObjectRef, tags: &Tags) -> Result<()>;
+}
+
+/// The buckets that a pipeline works with, by address and by short name.
+#[derive(Debug, Clone, Default)]
+pub struct Buckets {
+    by_url: BTreeMap<BucketUrl, Arc<dyn ObjectOps>>,
+    names: BTreeMap<String, BucketUrl>,
+}
+
+impl Buckets {
+    /// None.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a bucket under a short name.
+    pub fn insert(&mut self, name: impl Into<String>, bucket: Arc<dyn ObjectOps>) {
+        self.names.insert(name.into(), bucket.url().clone());
+        self.by_url.insert(bucket.url().clone(), bucket);
+    }
+
+    /// The bucket by short name or address.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] when there is none; the message names those that there are.
+    pub fn get(&self, name_or_url: &str) -> Result<&Arc<dyn ObjectOps>> {
+        self.names
+            .get(name_or_url)
+            .cloned()
+            .or_else(|| name_or_url.parse().ok())
+            .and_then(|url| self.by_url.get(&url))
+            .ok_or_else(|| {
+                let known: Vec<_> = self.names.keys().map(String::as_str).collect();
+                let known = if known.is_empty() { String::from("there is none") } else { known.join(", ") };
+                Error::new(ErrorKind::Config, format!("no bucket of this name or address is set up (known: {known})"))
+                    .about(name_or_url.to_owned())
+            })
+    }
+
+    /// The bucket that an object is in.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn of(&self, object: &ObjectRef) -> Result<&Arc<dyn ObjectOps>> {
+        self.get(object.bucket.as_str())
+    }
+
+    /// Short names and buckets.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn ObjectOps>)> {
+        self.names.iter().filter_map(|(name, url)| Some((name.as_str(), self.by_url.get(url)?)))
+    }
+}

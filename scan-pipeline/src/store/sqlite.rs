@@ -1,0 +1,5 @@
+//! The embedded store.
+
+/// The embedded store.
+#[derive(Debug)]
+pub struct SqliteStore;

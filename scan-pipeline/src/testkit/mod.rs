@@ -1,0 +1,1 @@
+//! Behaviour suites for implementations of the traits, and doubles for the tests of applications.
