@@ -6,7 +6,13 @@
 //! - **A commit is whole or not at all**: the task, its steps, findings, cache entry and audit entries in one transaction.
 //! - **Fenced.** Each claim of a task has a higher fence. A commit with a stale one changes nothing and fails with
 //!   [`ErrorKind::Fenced`](crate::ErrorKind::Fenced). A lease that ran out may be claimed by anyone.
-//! - **Terminal is terminal.** A task that is done, superseded, gone or dead is never claimed again.
+//! - **A lease that was given back is gone.** A commit with it is refused like one with a stale fence.
+//! - **Terminal is terminal.** A task that is done, superseded, gone or dead is never claimed and never written again.
+//! - **No end without its entry.** A commit that brings a task to a terminal state carries an audit entry of the kind
+//!   `task.<state>` ([`NewAudit::task`]), or is refused with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)
+//!   ([`Changes::check`]).
+//! - **Attempts are counted at the claim**, before anything is done, and only for a task that waits for its scan. A task
+//!   whose workflow is under way is claimed to resume it, which is no attempt.
 //! - **The audit log only grows**, without gaps: each entry carries the hash of the one before (see [`audit`]).
 //! - Times are those of the store's own clock.
 //!
@@ -22,9 +28,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
 use crate::handler::{Place, StepOutput};
 use crate::model::{ContentDigest, ObjectRef, Report, TaskId, Timestamp};
+use crate::{Error, ErrorKind, Result};
 
 pub use audit::{AuditEntry, AuditHead, NewAudit};
 #[cfg(feature = "sqlite")]
@@ -34,7 +40,7 @@ pub use sqlite::SqliteStore;
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Makes sure that the task is known, and takes its lease if it is free and there is anything left to do. A claim
-    /// of a task that waits for its scan counts as an attempt.
+    /// of a task that waits for its scan counts as an attempt. While a task's `next_at` lies ahead nobody gets it.
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim>;
 
     /// Writes what happened, all of it or nothing.
@@ -80,6 +86,13 @@ pub enum Claim {
         owner: String,
         /// Until when, if they do not extend it.
         until: Timestamp,
+    },
+    /// Nobody has it, and there is nothing to do before this time: a back-off. Nothing was written.
+    NotYet {
+        /// Until when.
+        until: Timestamp,
+        /// The task as it is.
+        record: Box<TaskRecord>,
     },
     /// There is nothing left to do.
     Finished(Box<TaskRecord>),
@@ -243,6 +256,23 @@ pub struct Changes {
     pub audit: Vec<NewAudit>,
     /// What becomes of the lease.
     pub lease: LeaseChange,
+}
+
+impl Changes {
+    /// What every store refuses before it writes anything: the end of a task without the audit entry that says so.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`].
+    pub fn check(&self) -> Result<()> {
+        let Some(state) = self.state.filter(|state| state.is_terminal()) else { return Ok(()) };
+        let kind = audit::task_kind(state);
+        if self.audit.iter().any(|entry| entry.kind == kind) {
+            return Ok(());
+        }
+        let message = format!("a task that becomes {state} needs an audit entry of the kind {kind} in the same commit");
+        Err(Error::new(ErrorKind::InvalidInput, message))
+    }
 }
 
 /// What a commit does with its lease.
