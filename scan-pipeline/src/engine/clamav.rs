@@ -162,7 +162,7 @@ impl Engine for ClamAv {
                 (core::Input::File(Arc::clone(file)), reserved)
             }
         };
-        let name = if context.name.is_empty() { "content" } else { &context.name };
+        let name = context.label();
         let mut request = core::ScanRequest::named(name);
         if let Some(deadline) = context.deadline {
             request = request.deadline(deadline);

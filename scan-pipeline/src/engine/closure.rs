@@ -57,7 +57,12 @@ where
     }
 
     async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report> {
-        let (scan, name) = (std::sync::Arc::clone(&self.scan), context.name.clone());
+        if context.is_late() {
+            return Err(
+                Error::new(ErrorKind::Timeout, "the deadline had passed before the scan began").about(context.label())
+            );
+        }
+        let (scan, name) = (std::sync::Arc::clone(&self.scan), context.label().to_owned());
         let bytes = content.bytes().await?;
         let started = std::time::Instant::now();
         let verdict = tokio::task::spawn_blocking(move || scan(&bytes, &name))

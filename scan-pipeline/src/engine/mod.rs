@@ -8,7 +8,8 @@
 //! - An engine that failed (no memory, no connection, no definitions) is an `Err` and never a verdict. What the same
 //!   bytes will always give (encryption, damage, a limit) is a verdict.
 //! - [`Engine::info`] names what the next scan would use; each report carries what its own scan used. Two engines with
-//!   the same generation and settings give the same verdict on the same bytes.
+//!   the same generation and settings give the same verdict on the same bytes. Of the content's name only the ending
+//!   may make a difference, beside the layer paths, all of which begin with it.
 //! - `scan` stops soon after its future is dropped or the deadline has passed. It blocks no thread of the runtime.
 //! - No call panics. Scans may run at the same time.
 
@@ -59,4 +60,19 @@ impl ScanContext {
     pub fn named(name: impl Into<String>) -> Self {
         Self { name: name.into(), ..Self::default() }
     }
+
+    /// What layer paths begin with: the name, or `content` where there is none.
+    pub fn label(&self) -> &str {
+        label(&self.name)
+    }
+
+    /// Whether the deadline has passed.
+    pub fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+}
+
+/// A name, or what stands for it where there is none.
+fn label(name: &str) -> &str {
+    if name.is_empty() { "content" } else { name }
 }
