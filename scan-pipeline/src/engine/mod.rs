@@ -16,6 +16,7 @@
 #[cfg(feature = "clamav")]
 pub mod clamav;
 mod closure;
+mod group;
 
 use std::time::Instant;
 
@@ -28,6 +29,7 @@ use crate::model::{EngineInfo, Report};
 #[cfg(feature = "clamav")]
 pub use clamav::{ClamAv, ClamAvBuilder};
 pub use closure::Closure;
+pub use group::Group;
 
 /// Something that scans a content and gives a report; the module page has the contract.
 #[async_trait]
