@@ -13,6 +13,7 @@
 //! - `scan` stops soon after its future is dropped or the deadline has passed. It blocks no thread of the runtime.
 //! - No call panics. Scans may run at the same time.
 
+mod cache;
 #[cfg(feature = "clamav")]
 pub mod clamav;
 mod closure;
@@ -26,6 +27,7 @@ use crate::Result;
 use crate::content::{Budget, Content};
 use crate::model::{EngineInfo, Report};
 
+pub use cache::VerdictCache;
 #[cfg(feature = "clamav")]
 pub use clamav::{ClamAv, ClamAvBuilder};
 pub use closure::Closure;
