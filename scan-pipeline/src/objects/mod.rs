@@ -9,9 +9,21 @@
 //!   cannot carry a key faithfully answers [`ErrorKind::InvalidInput`] for that key, and never acts on another.
 //! - **References that come out are pinned** as firmly as the backend can, with size and time of change.
 //! - **Nothing half.** A put or copy that fails leaves no object that could be taken for whole.
-//! - **Again is the same.** A copy, tag or delete that is repeated after it was done has the same effect as once.
+//! - **Again is the same.** A copy, tag or delete that is repeated after it was done has the same effect as once. A
+//!   delete of a state that is not there answers [`ErrorKind::Gone`], or `Ok` where the backend cannot tell; to a caller
+//!   both mean that it is done.
+//! - **A version says it all.** A reference with a version means that version, whatever its etag, and whether or not it
+//!   is the current one; one with an etag alone means the current state, which has to have that etag.
+//! - **Tags without a place for them.** Where [`Caps::tags`] is false, [`tags`](ObjectOps::tags) and
+//!   [`set_tags`](ObjectOps::set_tags), and a put or copy with tags, are [`ErrorKind::Unsupported`].
 //!
 //! `testkit::object_suite!` checks all of this on any implementation.
+
+mod memory;
+pub(crate) mod pin;
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +32,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+
+pub use memory::MemoryBucket;
+pub use transfer::transfer;
 
 use crate::content::Content;
 use crate::model::{BucketUrl, ContentDigest, ObjectRef, Tags};
@@ -143,6 +158,32 @@ impl KeyRange {
         Self { prefix: prefix.into(), ..Self::default() }
     }
 
+    /// Cuts the range at these keys, so that the parts together give every key of it exactly once. A bound is the last
+    /// key of its part. Bounds that are not in ascending order are put in order.
+    ///
+    /// ```
+    /// use scan_pipeline::objects::KeyRange;
+    /// let parts = KeyRange::prefix("logs/").shards(["logs/2026", "logs/2025"]);
+    /// assert_eq!(parts.len(), 3);
+    /// assert!(parts[0].contains("logs/2025") && !parts[1].contains("logs/2025"));
+    /// ```
+    pub fn shards<S: Into<String>>(&self, bounds: impl IntoIterator<Item = S>) -> Vec<Self> {
+        let mut bounds: Vec<String> = bounds.into_iter().map(Into::into).collect();
+        bounds.sort();
+        bounds.dedup();
+        let mut parts = vec![self.clone()];
+        for bound in bounds.into_iter().filter(|bound| self.contains(bound)) {
+            let mut next = parts[parts.len() - 1].clone();
+            if let Some(last) = parts.last_mut() {
+                // No key is between a bound and the same with a NUL.
+                last.before = Some(format!("{bound}\0"));
+            }
+            next.after = Some(bound);
+            parts.push(next);
+        }
+        parts
+    }
+
     /// Whether a key is in the range.
     pub fn contains(&self, key: &str) -> bool {
         key.starts_with(&self.prefix)
@@ -157,7 +198,8 @@ pub struct Page {
     /// What was found, in byte order of the keys; an entry that cannot be used is an error with its name, and the
     /// others are there all the same.
     pub entries: Vec<Result<ObjectRef>>,
-    /// Where the next page begins: set [`KeyRange::after`] to it. `None` on the last page.
+    /// Where the next page begins: set [`KeyRange::after`] to it. `None` on the last page. It need not be the key of
+    /// an entry, and a page with `next` may be empty.
     pub next: Option<String>,
 }
 

@@ -1,1 +1,3 @@
 //! Behaviour suites for implementations of the traits, and doubles for the tests of applications.
+
+pub mod object_suite;
