@@ -9,6 +9,10 @@
 //! - What it returns is JSON, is kept, and is shown to people: no secrets.
 
 mod closure;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod tag;
+mod vocabulary;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +28,8 @@ use crate::objects::Buckets;
 use crate::{Error, ErrorKind};
 
 pub use closure::{FnHandler, from_fn};
+pub use tag::{Tag, tag};
+pub use vocabulary::{Fact, Vocabulary};
 
 /// Something that follows from a scan; the module page has the contract.
 #[async_trait]
