@@ -9,6 +9,7 @@
 //! - What it returns is JSON, is kept, and is shown to people: no secrets.
 
 mod closure;
+mod delete;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod tag;
@@ -28,6 +29,7 @@ use crate::objects::Buckets;
 use crate::{Error, ErrorKind};
 
 pub use closure::{FnHandler, from_fn};
+pub use delete::{Delete, delete};
 pub use tag::{Tag, tag};
 pub use vocabulary::{Fact, Vocabulary};
 
