@@ -12,6 +12,7 @@ mod closure;
 mod delete;
 #[cfg(test)]
 pub(crate) mod fixture;
+pub mod relocate;
 mod tag;
 mod vocabulary;
 
@@ -30,6 +31,7 @@ use crate::{Error, ErrorKind};
 
 pub use closure::{FnHandler, from_fn};
 pub use delete::{Delete, delete};
+pub use relocate::{OnConflict, Relocate, relocate};
 pub use tag::{Tag, tag};
 pub use vocabulary::{Fact, Vocabulary};
 
