@@ -45,4 +45,5 @@ pub mod workflow;
 pub mod digest;
 
 pub use error::{Error, ErrorKind, Result};
+pub use pipeline::Pipeline;
 pub use policy::Policy;

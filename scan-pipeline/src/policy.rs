@@ -112,6 +112,12 @@ impl Policy {
         }
     }
 
+    /// A workflow that follows a verdict, by its name.
+    pub(crate) fn shared_workflow(&self, name: &str) -> Option<Arc<Workflow>> {
+        let named = [&self.clean, &self.infected, &self.unscannable].into_iter().flatten();
+        named.chain(self.unscannable_for.values()).find(|workflow| workflow.name() == name).cloned()
+    }
+
     /// Every workflow in it, those for fatal errors included.
     pub fn workflows(&self) -> impl Iterator<Item = &Workflow> {
         let named = [&self.clean, &self.infected, &self.unscannable].into_iter().flatten();

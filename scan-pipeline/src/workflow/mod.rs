@@ -15,8 +15,8 @@ use std::time::Duration;
 use crate::handler::ResultHandler;
 use crate::{Error, ErrorKind, Result};
 
-// pub(crate) use run::{Ended, Runner};
-// pub use show::{Run, RunNode};
+pub(crate) use run::{Ended, Runner};
+pub use show::{Run, RunNode};
 
 /// A tree of named steps.
 ///

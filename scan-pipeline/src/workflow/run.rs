@@ -1,1 +1,294 @@
-//! Running a workflow.
+//! Running a workflow: each step is journalled before it begins and when it ends, so that what is done is never done
+//! again, and what was under way when the process died is called again with the same key.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, join_all};
+
+use super::{Branch, Node, Step, Workflow};
+use crate::Error;
+use crate::handler::{HandlerError, HandlerErrorKind, Place, Scanned, StepContext, StepOutput};
+use crate::model::Timestamp;
+use crate::objects::Buckets;
+use crate::store::{Changes, Lease, NewAudit, StepRecord, StepState, Store};
+
+/// One run of one workflow for one task.
+pub(crate) struct Runner<'a> {
+    pub(crate) workflow: &'a Workflow,
+    pub(crate) scanned: &'a Scanned,
+    pub(crate) store: &'a dyn Store,
+    pub(crate) lease: &'a Lease,
+    pub(crate) buckets: &'a Arc<Buckets>,
+    /// A back-off up to this long is waited for here; a longer one ends the run until then.
+    pub(crate) patience: Duration,
+    /// What is known of the steps, by name.
+    journal: Mutex<BTreeMap<String, StepRecord>>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// Every step is done.
+    Done(Place),
+    /// A step waits longer than we do.
+    Waiting(Timestamp),
+    /// A step failed for good; the messages name the steps.
+    Failed(String),
+    /// Another state of the object is there.
+    Superseded(String),
+    /// The object is not there any more.
+    Gone(String),
+}
+
+/// What the steps before have given.
+#[derive(Clone, Default)]
+struct Seen {
+    outputs: BTreeMap<String, StepOutput>,
+    place: Place,
+}
+
+/// Why a branch did not come to its end. Branches at each other's side fill it together.
+#[derive(Default)]
+struct Stop {
+    /// The journal could not be written, so nothing more may be done.
+    store: Option<Error>,
+    waiting: Option<Timestamp>,
+    failed: Vec<String>,
+    superseded: Option<String>,
+    gone: Option<String>,
+}
+
+impl Stop {
+    fn join(mut self, other: Self) -> Self {
+        self.store = self.store.or(other.store);
+        self.waiting = match (self.waiting, other.waiting) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        self.failed.extend(other.failed);
+        self.superseded = self.superseded.or(other.superseded);
+        self.gone = self.gone.or(other.gone);
+        self
+    }
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self { store: Some(error), ..Self::default() }
+    }
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(
+        workflow: &'a Workflow,
+        scanned: &'a Scanned,
+        (store, lease): (&'a dyn Store, &'a Lease),
+        buckets: &'a Arc<Buckets>,
+        patience: Duration,
+        steps: &[StepRecord],
+    ) -> Self {
+        let ours = steps.iter().filter(|record| record.workflow == workflow.name());
+        let journal = Mutex::new(ours.map(|record| (record.step.clone(), record.clone())).collect());
+        Self { workflow, scanned, store, lease, buckets, patience, journal }
+    }
+
+    /// Does what is left to do.
+    ///
+    /// # Errors
+    ///
+    /// The journal could not be written: the lease is lost, or the store is in trouble.
+    pub(crate) async fn run(&self, place: Place) -> Result<Ended, Error> {
+        let seen = Seen { outputs: BTreeMap::new(), place };
+        let stop = match self.branch(self.workflow.root(), seen).await {
+            Ok(seen) => return Ok(Ended::Done(seen.place)),
+            Err(stop) => stop,
+        };
+        if let Some(error) = stop.store {
+            return Err(error);
+        }
+        // As long as a branch waits, the others' failures wait with it: every branch runs to its end.
+        Ok(if let Some(next_at) = stop.waiting {
+            Ended::Waiting(next_at)
+        } else if !stop.failed.is_empty() {
+            Ended::Failed(stop.failed.join("; "))
+        } else if let Some(why) = stop.superseded {
+            Ended::Superseded(why)
+        } else {
+            Ended::Gone(stop.gone.unwrap_or_default())
+        })
+    }
+
+    /// Where the steps that are done have put the object.
+    pub(crate) fn place(&self) -> Place {
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let moved =
+            journal.values().filter_map(|record| Some((record.updated, record.output.as_ref()?.place.clone()?)));
+        moved.max_by_key(|(at, _)| *at).map_or(Place::Here, |(_, place)| place)
+    }
+
+    fn branch<'b>(&'b self, branch: &'b Branch, mut seen: Seen) -> BoxFuture<'b, Result<Seen, Stop>> {
+        async move {
+            for node in &branch.0 {
+                match node {
+                    Node::Step(step) => {
+                        let output = self.step(step, &seen).await?;
+                        seen.place = output.place.clone().unwrap_or(seen.place);
+                        seen.outputs.insert(step.name.clone(), output);
+                    }
+                    Node::Parallel(branches) => {
+                        let ends = join_all(branches.iter().map(|branch| self.branch(branch, seen.clone()))).await;
+                        let mut stops = Vec::new();
+                        for end in ends {
+                            match end {
+                                Ok(end) => {
+                                    seen.outputs.extend(end.outputs);
+                                    // The last branch that moved it says where it is.
+                                    if end.place != Place::Here {
+                                        seen.place = end.place;
+                                    }
+                                }
+                                Err(stop) => stops.push(stop),
+                            }
+                        }
+                        if let Some(stop) = stops.into_iter().reduce(Stop::join) {
+                            return Err(stop);
+                        }
+                    }
+                }
+            }
+            Ok(seen)
+        }
+        .boxed()
+    }
+
+    async fn step(&self, step: &Step, seen: &Seen) -> Result<StepOutput, Stop> {
+        loop {
+            let mut record = self.known(step);
+            match record.state {
+                StepState::Done => return Ok(record.output.unwrap_or_default()),
+                StepState::Failed => return Err(failed(step, record.error.as_deref())),
+                StepState::Waiting => {
+                    let now = Timestamp::now();
+                    if let Some(next_at) = record.next_at.filter(|next_at| *next_at > now) {
+                        let wait = next_at.since(now);
+                        if wait > self.patience {
+                            return Err(Stop { waiting: Some(next_at), ..Stop::default() });
+                        }
+                        tokio::time::sleep(wait).await;
+                    }
+                }
+                StepState::Running => {}
+            }
+            if record.attempt >= step.retry.max_attempts {
+                // Only a step that was begun and never ended comes here: it took the process with it each time.
+                let why = format!("was begun {} times and never came to an end", record.attempt);
+                return Err(self.give_up(step, record, why, None).await?);
+            }
+            record.attempt += 1;
+            record.state = StepState::Running;
+            record.next_at = None;
+            self.write(&mut record, Vec::new()).await?;
+            match self.call(step, record.attempt, seen).await {
+                Ok(output) => {
+                    record.state = StepState::Done;
+                    record.error = None;
+                    let audit = NewAudit::step_done(self.workflow.name(), &step.name, record.attempt, &output);
+                    record.output = Some(output.clone());
+                    self.write(&mut record, vec![audit]).await?;
+                    return Ok(output);
+                }
+                Err(why) => {
+                    let asked = match why.kind() {
+                        HandlerErrorKind::Retryable { after } => step.retry.wait(record.attempt, after),
+                        _ => None,
+                    };
+                    let message = why.to_string();
+                    let Some(wait) = asked else {
+                        return Err(self.give_up(step, record, message, Some(why.kind())).await?);
+                    };
+                    tracing::debug!(task = %self.scanned.task, step = step.name, attempt = record.attempt, error = message,
+                        "a step failed and will be tried again");
+                    record.state = StepState::Waiting;
+                    record.next_at = Some(Timestamp::now().plus(wait));
+                    record.error = Some(message);
+                    self.write(&mut record, Vec::new()).await?;
+                }
+            }
+        }
+    }
+
+    /// Calls the handler, within its time, and keeps its panics from us.
+    async fn call(&self, step: &Step, attempt: u32, seen: &Seen) -> Result<StepOutput, HandlerError> {
+        let context = StepContext {
+            workflow: self.workflow.name().to_owned(),
+            step: step.name.clone(),
+            attempt,
+            idempotency_key: StepContext::key(self.scanned.task, self.workflow.name(), &step.name),
+            outputs: Arc::new(seen.outputs.clone()),
+            place: seen.place.clone(),
+            buckets: Arc::clone(self.buckets),
+        };
+        let call = AssertUnwindSafe(step.handler.handle(self.scanned, &context)).catch_unwind();
+        match tokio::time::timeout(step.timeout, call).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(HandlerError::fatal("the handler panicked")),
+            Err(_) => Err(HandlerError::retryable(format!("the handler took longer than {:?}", step.timeout))),
+        }
+    }
+
+    async fn give_up(
+        &self,
+        step: &Step,
+        mut record: StepRecord,
+        why: String,
+        kind: Option<HandlerErrorKind>,
+    ) -> Result<Stop, Stop> {
+        // These two end the task and not the step; should the process die before that is written, the step is called
+        // again and says the same.
+        match kind {
+            Some(HandlerErrorKind::Superseded) => return Ok(Stop { superseded: Some(why), ..Stop::default() }),
+            Some(HandlerErrorKind::Gone) => return Ok(Stop { gone: Some(why), ..Stop::default() }),
+            _ => {}
+        }
+        record.state = StepState::Failed;
+        record.error = Some(why.clone());
+        let audit = NewAudit::step_failed(self.workflow.name(), &step.name, record.attempt, &why, None);
+        self.write(&mut record, vec![audit]).await?;
+        Ok(failed(step, Some(&why)))
+    }
+
+    fn known(&self, step: &Step) -> StepRecord {
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.get(&step.name).cloned().unwrap_or_else(|| StepRecord {
+            workflow: self.workflow.name().to_owned(),
+            step: step.name.clone(),
+            state: StepState::Running,
+            attempt: 0,
+            output: None,
+            error: None,
+            next_at: None,
+            updated: Timestamp::now(),
+        })
+    }
+
+    async fn write(&self, record: &mut StepRecord, audit: Vec<NewAudit>) -> Result<(), Error> {
+        record.updated = Timestamp::now();
+        let place = match record.state {
+            StepState::Done => record.output.as_ref().and_then(|output| output.place.clone()),
+            _ => None,
+        };
+        let changes = Changes { steps: vec![record.clone()], place, audit, ..Changes::default() };
+        self.store.commit(self.lease, changes).await?;
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.insert(record.step.clone(), record.clone());
+        Ok(())
+    }
+}
+
+fn failed(step: &Step, why: Option<&str>) -> Stop {
+    Stop { failed: vec![format!("{}: {}", step.name, why.unwrap_or("failed"))], ..Stop::default() }
+}

@@ -1,0 +1,199 @@
+//! Setting a pipeline up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::{Pipeline, Shared};
+use crate::content::{Budget, Spool, SpoolOptions};
+use crate::engine::{Engine, VerdictCache};
+use crate::objects::{Buckets, ObjectOps};
+use crate::policy::Policy;
+use crate::store::Store;
+use crate::workflow::RetryPolicy;
+use crate::{Error, ErrorKind, Result};
+
+/// The engine, the buckets, the policy and the store of a pipeline, and its limits.
+#[derive(Default)]
+pub struct PipelineBuilder {
+    engine: Option<Arc<dyn Engine>>,
+    buckets: Buckets,
+    policy: Policy,
+    store: Option<Arc<dyn Store>>,
+    spool: SpoolOptions,
+    budget: Option<Budget>,
+    options: Options,
+    cache_entries: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Options {
+    pub(super) concurrency: usize,
+    pub(super) lease: Duration,
+    pub(super) patience: Duration,
+    pub(super) scan_timeout: Duration,
+    pub(super) scan_retry: RetryPolicy,
+    pub(super) durable_cache: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let scan_retry = RetryPolicy { max_attempts: 5, ..RetryPolicy::default() };
+        Self {
+            concurrency: cores * 8,
+            lease: Duration::from_secs(30),
+            patience: Duration::from_secs(2),
+            scan_timeout: Duration::from_secs(600),
+            scan_retry,
+            durable_cache: true,
+        }
+    }
+}
+
+impl PipelineBuilder {
+    /// Sets the engine. Several are joined by an [`engine::Group`](crate::engine::Group).
+    #[must_use]
+    pub fn engine(mut self, engine: impl Engine) -> Self {
+        self.engine = Some(Arc::new(engine));
+        self
+    }
+
+    /// Adds a bucket under a short name.
+    #[must_use]
+    pub fn bucket(mut self, name: impl Into<String>, bucket: Arc<dyn ObjectOps>) -> Self {
+        self.buckets.insert(name, bucket);
+        self
+    }
+
+    /// Sets which workflow follows which verdict.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets the store.
+    #[must_use]
+    pub fn store(mut self, store: impl Store) -> Self {
+        self.store = Some(Arc::new(store));
+        self
+    }
+
+    /// Sets the store, shared with others.
+    #[must_use]
+    pub fn shared_store(mut self, store: Arc<dyn Store>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Sets how contents are taken in: the largest size, and where they are put.
+    #[must_use]
+    pub fn spool(mut self, options: SpoolOptions) -> Self {
+        self.spool = options;
+        self
+    }
+
+    /// Sets how much memory contents may take together. Default 512 MiB.
+    #[must_use]
+    pub fn memory(mut self, budget: Budget) -> Self {
+        self.budget = Some(budget);
+        self
+    }
+
+    /// Sets how many tasks are at work at once. Default eight for each core: most of them wait for other machines.
+    #[must_use]
+    pub fn concurrency(mut self, tasks: usize) -> Self {
+        self.options.concurrency = tasks;
+        self
+    }
+
+    /// Sets how long a task stays with a process that does not answer any more. Default 30 seconds.
+    #[must_use]
+    pub fn lease(mut self, ttl: Duration) -> Self {
+        self.options.lease = ttl;
+        self
+    }
+
+    /// Sets the longest back-off of a step that is waited for in place. A longer one ends the call, and
+    /// [`Pipeline::resume`] goes on when its time has come. Default 2 seconds.
+    #[must_use]
+    pub fn patience(mut self, longest: Duration) -> Self {
+        self.options.patience = longest;
+        self
+    }
+
+    /// Sets the time for one scan, waiting for the engine included. Default 10 minutes.
+    #[must_use]
+    pub fn scan_timeout(mut self, timeout: Duration) -> Self {
+        self.options.scan_timeout = timeout;
+        self
+    }
+
+    /// Sets how often a read and scan that fails is tried before its task is dead. Default 5 attempts.
+    #[must_use]
+    pub fn scan_retry(mut self, retry: RetryPolicy) -> Self {
+        self.options.scan_retry = retry;
+        self
+    }
+
+    /// Sets how many verdicts are remembered in memory, and whether the store remembers them, too. Default 100,000
+    /// and yes; 0 and no switch the cache off.
+    #[must_use]
+    pub fn verdict_cache(mut self, entries: usize, durable: bool) -> Self {
+        self.cache_entries = Some(entries);
+        self.options.durable_cache = durable;
+        self
+    }
+
+    /// Checks everything and builds.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] when there is no engine or no store, when a workflow cannot be, or a limit is zero.
+    pub fn build(self) -> Result<Pipeline> {
+        let missing = |what: &str| Error::new(ErrorKind::Config, format!("a pipeline needs {what}"));
+        let engine = self.engine.ok_or_else(|| missing("an engine"))?;
+        let store = self.store.ok_or_else(|| missing("a store"))?;
+        self.policy.check()?;
+        if self.options.concurrency == 0 || self.options.concurrency > Semaphore::MAX_PERMITS {
+            return Err(missing("a concurrency of at least 1"));
+        }
+        if self.options.lease < Duration::from_millis(100) {
+            return Err(missing("a lease of at least 100 milliseconds"));
+        }
+        if self.options.scan_retry.max_attempts == 0 {
+            return Err(missing("at least one attempt for a scan"));
+        }
+        let left = self.policy.left_alone();
+        if !left.is_empty() {
+            tracing::warn!(
+                "the policy names no workflow for {}: such objects are left where they are",
+                left.join(", ")
+            );
+        }
+        let spool = Spool::new(self.spool, self.budget.unwrap_or_default());
+        Ok(Pipeline {
+            shared: Arc::new(Shared {
+                engine,
+                cache: VerdictCache::new(self.cache_entries.unwrap_or(100_000)),
+                buckets: Arc::new(self.buckets),
+                policy: self.policy,
+                store,
+                spool,
+                permits: Semaphore::new(self.options.concurrency),
+                options: self.options,
+                running: TaskTracker::new(),
+                owner: owner(),
+            }),
+        })
+    }
+}
+
+/// A name for this process that people recognise and that no other has.
+fn owner() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{host}/{}/{:08x}", std::process::id(), fastrand::u32(..))
+}

@@ -1,0 +1,508 @@
+//! From an object to the last action that follows from its scan, once.
+//!
+//! This is the only place that knows the whole order: pin the object, claim its task, read it, scan it, record what was
+//! found, run the workflow that the policy names, record the end. Every arrow is journalled in the store, so a process
+//! that dies anywhere leaves a task that [`Pipeline::resume`] takes up where it stopped.
+
+mod builder;
+mod lease;
+mod prefix;
+mod scan;
+mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::content::Spool;
+use crate::engine::{Engine, VerdictCache};
+use crate::handler::{Place, Scanned};
+use crate::model::{ObjectRef, Report, TaskId, Timestamp};
+use crate::objects::Buckets;
+use crate::policy::Policy;
+use crate::store::{Changes, Claim, ClaimRequest, LeaseChange, NewAudit, Store, TaskFilter, TaskRecord, TaskState};
+use crate::workflow::{Ended, Run, Runner, Workflow};
+use crate::{Error, ErrorKind, Result};
+
+pub use builder::PipelineBuilder;
+pub use prefix::Progress;
+pub use upload::{Upload, UploadRequest};
+
+use lease::Held;
+
+/// The scheme of the pseudo-buckets of uploads, which are no objects.
+pub(crate) const UPLOAD_SCHEME: &str = "upload";
+/// How often the current state is taken instead of one that was superseded, before the caller is told to come back.
+const MOST_SUPERSEDED: u32 = 8;
+/// How often the same bytes may come back under the same key, at the same instant, and be handled anew.
+const MOST_INCARNATIONS: u32 = 1000;
+
+/// The whole path, set up once and shared: clones are cheap.
+///
+/// ```
+/// use std::sync::Arc;
+/// use scan_pipeline::engine::Closure;
+/// use scan_pipeline::handler::{relocate, tag};
+/// use scan_pipeline::model::{ObjectRef, Verdict};
+/// use scan_pipeline::objects::LocalBucket;
+/// use scan_pipeline::store::SqliteStore;
+/// use scan_pipeline::workflow::Workflow;
+/// use scan_pipeline::{Pipeline, Policy};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), scan_pipeline::Error> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # for name in ["quarantine", "clean"] { std::fs::create_dir(dir.path().join(name)).unwrap(); }
+/// # std::fs::write(dir.path().join("quarantine/letter.txt"), "Dear Sir or Madam").unwrap();
+/// # let (quarantine, clean) = (dir.path().join("quarantine"), dir.path().join("clean"));
+/// let pipeline = Pipeline::builder()
+///     .engine(Closure::new("none", |_, _| Ok(Verdict::Clean))) // in real life: ClamAv::builder().build().await?
+///     .bucket("quarantine", Arc::new(LocalBucket::open(quarantine)?))
+///     .bucket("clean", Arc::new(LocalBucket::open(clean)?))
+///     .policy(Policy::new().clean(Workflow::new("release").then(relocate("clean"))))
+///     .store(SqliteStore::in_memory().await?)
+///     .build()?;
+/// let done = pipeline.process(pipeline.object("quarantine", "letter.txt")?).await?;
+/// assert_eq!(done.record.state.as_str(), "done");
+/// # assert!(dir.path().join("clean/letter.txt").exists());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Pipeline {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Arc<dyn Engine>,
+    cache: VerdictCache,
+    buckets: Arc<Buckets>,
+    policy: Policy,
+    store: Arc<dyn Store>,
+    spool: Spool,
+    options: builder::Options,
+    /// One for each task at work.
+    permits: Semaphore,
+    /// What goes on although its caller stopped waiting.
+    running: TaskTracker,
+    owner: String,
+}
+
+/// What became of an object.
+#[derive(Debug, Clone)]
+pub struct Processed {
+    /// The task as the store has it.
+    pub record: TaskRecord,
+    /// Everything had been done before; nothing was done now.
+    pub repeated: bool,
+    /// How many states of the object were passed over because newer ones took their place.
+    pub superseded: u32,
+}
+
+impl Processed {
+    /// What the scan found, if there was one.
+    pub fn report(&self) -> Option<&Report> {
+        self.record.report.as_ref()
+    }
+}
+
+/// What a resume found to do.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// Tasks that were taken up.
+    pub tasks: Vec<Processed>,
+    /// Tasks that could not be, with why.
+    pub errors: Vec<(TaskId, Error)>,
+}
+
+/// How one round with one state of the object ended.
+enum Round {
+    Ended(Box<Processed>),
+    /// Another state is there.
+    Superseded,
+}
+
+impl Pipeline {
+    /// Begins setting one up.
+    pub fn builder() -> PipelineBuilder {
+        PipelineBuilder::default()
+    }
+
+    /// An object in one of the buckets, by the bucket's short name or address: whatever is there now.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] when there is no such bucket.
+    pub fn object(&self, bucket: &str, key: impl Into<String>) -> Result<ObjectRef> {
+        Ok(ObjectRef::new(self.shared.buckets.get(bucket)?.url().clone(), key))
+    }
+
+    /// The buckets.
+    pub fn buckets(&self) -> &Buckets {
+        &self.shared.buckets
+    }
+
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.shared.policy
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.shared.store
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &Arc<dyn Engine> {
+        &self.shared.engine
+    }
+
+    /// The spool that contents are taken in with.
+    pub fn spool(&self) -> &Spool {
+        &self.shared.spool
+    }
+
+    /// Does everything that has to follow from this object, once. A task that is done is not done again; one that was
+    /// left in the middle is taken up there; a state that is not there any more gives way to the current one.
+    ///
+    /// Dropping the future ends a scan. A workflow that has begun goes on; [`Pipeline::drain`] waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The object is not there ([`ErrorKind::Gone`], when the reference was not pinned); somebody else works on it
+    /// ([`ErrorKind::Busy`]); bucket, engine or store failed. A retryable error can be tried again as it is.
+    pub async fn process(&self, object: ObjectRef) -> Result<Processed> {
+        let _permit = self.permit().await?;
+        let mut wanted = object;
+        let mut superseded = 0;
+        loop {
+            match self.round(&wanted).await? {
+                Round::Ended(mut done) => {
+                    done.superseded = superseded;
+                    return Ok(*done);
+                }
+                Round::Superseded if superseded < MOST_SUPERSEDED => {
+                    superseded += 1;
+                    wanted = wanted.unpinned();
+                }
+                Round::Superseded => {
+                    let why = format!("was replaced {superseded} times while it was worked on; come back later");
+                    return Err(Error::new(ErrorKind::Busy, why).about(wanted.to_string()));
+                }
+            }
+        }
+    }
+
+    /// Takes up every task that was left in the middle and whose time has come, by this process or another that is
+    /// gone. Call it at the start, and from time to time for workflows that wait.
+    ///
+    /// # Errors
+    ///
+    /// The store could not be read. What happened to single tasks is in the answer.
+    pub async fn resume(&self) -> Result<Resumed> {
+        let states = vec![TaskState::Pending, TaskState::Scanning, TaskState::Handling];
+        let mut filter = TaskFilter { states, due: true, ..TaskFilter::default() };
+        let mut resumed = Resumed::default();
+        loop {
+            let page = self.shared.store.tasks(&filter).await?;
+            let Some(last) = page.last() else { return Ok(resumed) };
+            filter.after = Some(last.id);
+            let all = page.into_iter().map(|record| async move { (record.id, self.take_up(record).await) });
+            for (id, result) in futures_util::future::join_all(all).await {
+                match result {
+                    Ok(Some(done)) => resumed.tasks.push(done),
+                    Ok(None) => {}
+                    Err(why) => resumed.errors.push((id, why)),
+                }
+            }
+        }
+    }
+
+    async fn take_up(&self, record: TaskRecord) -> Result<Option<Processed>> {
+        let object = record.object.clone();
+        let round = {
+            let _permit = self.permit().await?;
+            match self.claim(record.id, &object).await? {
+                Claim::Mine(lease, record) => self.work(self.held(lease), *record).await?,
+                // Another process was faster, or it is not yet time.
+                Claim::Busy { .. } | Claim::Finished(_) | Claim::NotYet { .. } => return Ok(None),
+            }
+        };
+        match round {
+            Round::Ended(done) => Ok(Some(*done)),
+            // The state that took its place may be handled already, or gone: neither is an error here.
+            Round::Superseded => match self.process(object.unpinned()).await {
+                Ok(done) => Ok(Some(done)),
+                Err(why) if why.kind() == ErrorKind::Gone => Ok(None),
+                Err(why) => Err(why),
+            },
+        }
+    }
+
+    /// Works on a task that failed for good once more, as a task of its own: after the cause was removed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when there is no such task or it is not dead; else as [`Pipeline::process`].
+    pub async fn retry(&self, task: TaskId) -> Result<Processed> {
+        let about = |why: &str| Error::new(ErrorKind::InvalidInput, why).about(format!("task {task}"));
+        let record = self.shared.store.task(task).await?.ok_or_else(|| about("there is no such task"))?;
+        if record.state != TaskState::Dead {
+            return Err(about(&format!("is {} and not dead, so there is nothing to retry", record.state)));
+        }
+        if record.object.bucket.scheme() == UPLOAD_SCHEME {
+            return Err(about("was an upload, whose bytes are gone: upload it again"));
+        }
+        self.process_again(record.object).await
+    }
+
+    async fn process_again(&self, object: ObjectRef) -> Result<Processed> {
+        let _permit = self.permit().await?;
+        for incarnation in 1..MOST_INCARNATIONS {
+            match self.claim(TaskId::of(&object, incarnation), &object).await? {
+                Claim::Finished(record) if record.state == TaskState::Dead => {}
+                claim => match self.claimed(claim).await? {
+                    Round::Ended(done) => return Ok(*done),
+                    Round::Superseded => break,
+                },
+            }
+        }
+        drop(_permit);
+        self.process(object.unpinned()).await
+    }
+
+    /// What has become of the workflow of a task, as a tree.
+    ///
+    /// # Errors
+    ///
+    /// The store could not be read.
+    pub async fn show(&self, task: TaskId) -> Result<Option<Run>> {
+        let Some(record) = self.shared.store.task(task).await? else { return Ok(None) };
+        let Some(name) = &record.workflow else { return Ok(None) };
+        Ok(Some(match self.shared.policy.workflows().find(|workflow| workflow.name() == name) {
+            Some(workflow) => Run::new(workflow, &record.steps),
+            None => Run::of_unknown(name, &record.steps),
+        }))
+    }
+
+    /// Waits until the workflows that have begun are at an end. New ones may begin meanwhile: stop calling first.
+    pub async fn drain(&self) {
+        self.shared.running.close();
+        self.shared.running.wait().await;
+        self.shared.running.reopen();
+    }
+
+    async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
+        let closed = |_| Error::new(ErrorKind::Cancelled, "the pipeline is shut down");
+        self.shared.permits.acquire().await.map_err(closed)
+    }
+
+    /// One round with one state of an object.
+    async fn round(&self, wanted: &ObjectRef) -> Result<Round> {
+        let bucket = self.shared.buckets.of(wanted)?;
+        // A version is an identity of its own: what is finished needs no look at the object, which may have moved.
+        if wanted.version.is_some()
+            && let Some(record) = self.shared.store.task(TaskId::of(wanted, 0)).await?
+            && matches!(record.state, TaskState::Done | TaskState::Gone)
+        {
+            return Ok(ended(record, true));
+        }
+        let object = match bucket.stat(wanted).await {
+            Ok(info) => info.object,
+            Err(why) if why.kind() == ErrorKind::Superseded => return Ok(Round::Superseded),
+            Err(why) if why.kind() == ErrorKind::Gone && wanted.is_pinned() => return self.gone(wanted).await,
+            Err(why) => return Err(why.about(wanted.to_string())),
+        };
+        for incarnation in 0..MOST_INCARNATIONS {
+            match self.claim(TaskId::of(&object, incarnation), &object).await? {
+                // It was moved, deleted or overwritten, and here it is: the same bytes came back under the same key.
+                Claim::Finished(record)
+                    if record.place != Place::Here
+                        || matches!(record.state, TaskState::Superseded | TaskState::Gone) => {}
+                // The one after it may have been worked on since.
+                Claim::Finished(record) if record.state == TaskState::Dead => {
+                    let next = TaskId::of(&object, incarnation + 1);
+                    if self.shared.store.task(next).await?.is_none() {
+                        return Ok(ended(*record, true));
+                    }
+                }
+                claim => return self.claimed(claim).await,
+            }
+        }
+        Err(Error::new(ErrorKind::Corrupt, "came back too often under the same key").about(object.to_string()))
+    }
+
+    async fn claim(&self, id: TaskId, object: &ObjectRef) -> Result<Claim> {
+        let ttl = self.shared.options.lease;
+        let request = ClaimRequest { id, object: object.clone(), owner: self.shared.owner.clone(), ttl };
+        self.shared.store.claim(&request).await
+    }
+
+    fn held(&self, lease: crate::store::Lease) -> Held {
+        Held::new(lease, Arc::clone(&self.shared.store), self.shared.options.lease)
+    }
+
+    async fn claimed(&self, claim: Claim) -> Result<Round> {
+        match claim {
+            Claim::Mine(lease, record) => self.work(self.held(lease), *record).await,
+            Claim::Finished(record) => Ok(ended(*record, true)),
+            // A workflow that waits needs nobody; a scan that waits has failed, and its caller should know.
+            Claim::NotYet { record, .. } if record.state == TaskState::Handling => Ok(ended(*record, true)),
+            Claim::NotYet { until, record } => {
+                let why = record.error.as_deref().unwrap_or("the last attempt failed");
+                Err(Error::new(ErrorKind::Busy, format!("will be tried again at {until}: {why}"))
+                    .about(record.object.to_string())
+                    .after(until.since(Timestamp::now())))
+            }
+            Claim::Busy { owner, until } => {
+                Err(Error::new(ErrorKind::Busy, format!("is being worked on by {owner}, whose lease ends at {until}"))
+                    .after(until.since(Timestamp::now())))
+            }
+        }
+    }
+
+    /// The object of an event is not there: that is on record, and it is not clean.
+    async fn gone(&self, wanted: &ObjectRef) -> Result<Round> {
+        match self.claim(TaskId::of(wanted, 0), wanted).await? {
+            Claim::Mine(lease, record) => {
+                self.end(self.held(lease), &record, TaskState::Gone, "was not there any more").await
+            }
+            claim => self.claimed(claim).await,
+        }
+    }
+
+    /// Goes on with a task from where it stands.
+    async fn work(&self, mut held: Held, record: TaskRecord) -> Result<Round> {
+        let report = match (record.state, &record.report) {
+            (TaskState::Handling, Some(report)) => report.clone(),
+            _ => match self.scan(&mut held, &record).await? {
+                scan::Scan::Report(report) => *report,
+                scan::Scan::Ended(state, why) => return self.end(held, &record, state, &why).await,
+            },
+        };
+        self.handle_report(held, record, report).await
+    }
+
+    /// Everything behind the scan. It is not the caller's to cancel: an effect that has begun is seen to its end.
+    async fn handle_report(&self, mut held: Held, record: TaskRecord, report: Report) -> Result<Round> {
+        let resumed = record.state == TaskState::Handling;
+        let named = if resumed { record.workflow.clone() } else { self.chosen(&report) };
+        let workflow = match &named {
+            None => None,
+            // One that is not set up any more gives way to what the policy says now.
+            Some(name) => self.workflow(name).or_else(|| self.shared.policy.workflow(&report).cloned()),
+        };
+        let Some(workflow) = workflow else {
+            return self.end(held, &record, TaskState::Done, "left where it is").await;
+        };
+        let this = self.clone();
+        let work = async move {
+            let scanned = Scanned { task: record.id, object: record.object.clone(), report: Arc::new(report) };
+            let ended = held.keep(this.run(&held, &workflow, &scanned, &record)).await??;
+            this.after_run(&mut held, &workflow, ended).await?;
+            drop(held);
+            this.look_up(record.id).await
+        };
+        let task = self.shared.running.spawn(work);
+        task.await.unwrap_or_else(|why| {
+            Err(Error::new(ErrorKind::Panicked, "the workflow did not come to its end").with_source(why))
+        })
+    }
+
+    /// The workflow, and the one for its fatal errors when it comes to that.
+    async fn run(&self, held: &Held, workflow: &Workflow, scanned: &Scanned, record: &TaskRecord) -> Result<Ended> {
+        let shared = &self.shared;
+        let runner = |workflow| {
+            let store = (&*shared.store, held.lease());
+            Runner::new(workflow, scanned, store, &shared.buckets, shared.options.patience, &record.steps)
+        };
+        let first = runner(workflow);
+        match (first.run(Place::Here).await?, workflow.fatal()) {
+            (Ended::Failed(why), Some(fatal)) => match runner(fatal).run(first.place()).await? {
+                Ended::Waiting(next_at) => Ok(Ended::Waiting(next_at)),
+                Ended::Done(_) => Ok(Ended::Failed(why)),
+                Ended::Failed(also) | Ended::Superseded(also) | Ended::Gone(also) => {
+                    Ok(Ended::Failed(format!("{why}; and in {}: {also}", fatal.name())))
+                }
+            },
+            (ended, _) => Ok(ended),
+        }
+    }
+
+    /// Records how a run ended.
+    async fn after_run(&self, held: &mut Held, workflow: &Workflow, ended: Ended) -> Result<()> {
+        let (state, detail) = match ended {
+            Ended::Waiting(next_at) => {
+                let changes =
+                    Changes { next_at: Some(Some(next_at)), lease: LeaseChange::Release, ..Changes::default() };
+                return held.commit(changes).await;
+            }
+            Ended::Done(place) => (TaskState::Done, json!({ "workflow": workflow.name(), "object": place })),
+            Ended::Failed(why) => (TaskState::Dead, json!({ "workflow": workflow.name(), "error": why })),
+            Ended::Superseded(why) => (TaskState::Superseded, json!({ "error": why })),
+            Ended::Gone(why) => (TaskState::Gone, json!({ "error": why })),
+        };
+        let error = detail.get("error").and_then(|error| error.as_str()).map(str::to_owned);
+        if state == TaskState::Dead {
+            tracing::warn!(task = %held.lease().task, error, "a task failed for good; its object is left where it is");
+        }
+        let audit = vec![NewAudit::task(state, detail)];
+        held.commit(Changes {
+            state: Some(state),
+            error: Some(error),
+            next_at: Some(None),
+            audit,
+            ..Changes::default()
+        })
+        .await
+    }
+
+    /// Ends a task without a workflow.
+    async fn end(&self, mut held: Held, record: &TaskRecord, state: TaskState, why: &str) -> Result<Round> {
+        let error = (state != TaskState::Done).then(|| why.to_owned());
+        let audit = vec![NewAudit::task(state, json!({ "note": why }))];
+        held.commit(Changes {
+            state: Some(state),
+            error: Some(error),
+            next_at: Some(None),
+            audit,
+            ..Changes::default()
+        })
+        .await?;
+        if state == TaskState::Superseded {
+            return Ok(Round::Superseded);
+        }
+        self.look_up(record.id).await
+    }
+
+    async fn look_up(&self, id: TaskId) -> Result<Round> {
+        let missing = || Error::new(ErrorKind::Corrupt, "the store lost the task").about(format!("task {id}"));
+        let record = self.shared.store.task(id).await?.ok_or_else(missing)?;
+        Ok(if record.state == TaskState::Superseded { Round::Superseded } else { ended(record, false) })
+    }
+
+    fn chosen(&self, report: &Report) -> Option<String> {
+        self.shared.policy.workflow(report).map(|workflow| workflow.name().to_owned())
+    }
+
+    fn workflow(&self, name: &str) -> Option<Arc<Workflow>> {
+        self.shared.policy.shared_workflow(name)
+    }
+}
+
+fn ended(record: TaskRecord, repeated: bool) -> Round {
+    Round::Ended(Box::new(Processed { record, repeated, superseded: 0 }))
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shared = &self.shared;
+        f.debug_struct("Pipeline")
+            .field("engine", &shared.engine.info().name)
+            .field("buckets", &shared.buckets)
+            .field("policy", &shared.policy.explain())
+            .field("store", &shared.store)
+            .finish_non_exhaustive()
+    }
+}

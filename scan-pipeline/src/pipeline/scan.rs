@@ -1,0 +1,163 @@
+//! From a claimed task to a report that is on record.
+
+use crate::content::Content;
+use crate::engine::{ScanContext, VerdictCache};
+use crate::model::{EngineInfo, ObjectRef, Reason, ReasonKind, Report, Timestamp, Verdict};
+use crate::store::{CacheKey, CachedReport, Changes, LeaseChange, NewAudit, TaskRecord, TaskState};
+use crate::{Error, ErrorKind, Result};
+
+use super::lease::Held;
+use super::{Pipeline, UPLOAD_SCHEME};
+
+/// How the scan of a task ended.
+pub(super) enum Scan {
+    /// With a report, which is on record.
+    Report(Box<Report>),
+    /// Without one, and there will be none.
+    Ended(TaskState, String),
+}
+
+/// A report, and what the store should remember of it.
+pub(super) type Found = (Report, Option<(CacheKey, CachedReport)>);
+
+impl Pipeline {
+    /// Reads, scans and records.
+    pub(super) async fn scan(&self, held: &mut Held, record: &TaskRecord) -> Result<Scan> {
+        let retry = &self.shared.options.scan_retry;
+        // Looked at before the scan: a content that kills the process never reaches an error.
+        if record.attempts > retry.max_attempts {
+            let last = record.error.as_deref().unwrap_or("the process ended in the middle of it");
+            return Ok(Scan::Ended(TaskState::Dead, format!("gave up after {} attempts: {last}", retry.max_attempts)));
+        }
+        let read = held.keep(self.read_and_scan(&record.object)).await.and_then(|read| read);
+        let (report, cache) = match read {
+            Ok(found) => found,
+            Err(why) => return self.scan_failed(held, record, why).await,
+        };
+        self.record_report(held, record, &report, cache).await?;
+        Ok(Scan::Report(Box::new(report)))
+    }
+
+    /// Puts a report on record, with the workflow that follows.
+    pub(super) async fn record_report(
+        &self,
+        held: &mut Held,
+        record: &TaskRecord,
+        report: &Report,
+        cache: Option<(CacheKey, CachedReport)>,
+    ) -> Result<()> {
+        let workflow = self.chosen(report);
+        let audit = vec![NewAudit::scanned(report, workflow.as_deref(), &record.object)];
+        held.commit(Changes {
+            state: Some(TaskState::Handling),
+            report: Some(report.clone()),
+            workflow,
+            error: Some(None),
+            cache,
+            audit,
+            ..Changes::default()
+        })
+        .await
+    }
+
+    async fn read_and_scan(&self, object: &ObjectRef) -> Result<Found> {
+        if object.bucket.scheme() == UPLOAD_SCHEME {
+            let why = "the upload's bytes are gone with the process that took them; upload it again";
+            return Err(Error::new(ErrorKind::Gone, why).about(object.to_string()));
+        }
+        let about = |error: Error| error.about(object.to_string());
+        let most = self.shared.spool.options().max_size;
+        let too_large = |size| (self.too_large(object.file_name(), size, most), None);
+        if let Some(size) = object.size.filter(|size| *size > most) {
+            return Ok(too_large(size));
+        }
+        let read = self.shared.buckets.of(object)?.read(object).await.map_err(about)?;
+        match read.info.object.size {
+            Some(size) if size > most => Ok(too_large(size)),
+            size => {
+                let content = self.shared.spool.stream(read.stream, size).await.map_err(about)?;
+                self.scan_content(&content, object.file_name()).await.map_err(about)
+            }
+        }
+    }
+
+    /// Asks the cache, then the engine.
+    pub(super) async fn scan_content(&self, content: &Content, name: &str) -> Result<Found> {
+        let shared = &self.shared;
+        if let Some(key) = VerdictCache::key(content, &shared.engine.info(), name) {
+            if let Some(report) = shared.cache.get(&key, content, name) {
+                return Ok((report, None));
+            }
+            if shared.options.durable_cache
+                && let Some(stored) = shared.store.cached(&key).await?
+                && let Some(report) = shared.cache.admit(&key, content, name, stored)
+            {
+                return Ok((report, None));
+            }
+        }
+        let deadline = std::time::Instant::now().checked_add(shared.options.scan_timeout);
+        let context = ScanContext { name: name.to_owned(), deadline, budget: Some(shared.spool.budget().clone()) };
+        let report = honest(shared.engine.scan(content, &context).await?, content)?;
+        let durable = shared.cache.insert(content, name, &report).filter(|_| shared.options.durable_cache);
+        Ok((report, durable))
+    }
+
+    /// Content beyond the spool's limit is not read; it is unscannable like any other that is too large.
+    fn too_large(&self, name: &str, size: u64, most: u64) -> Report {
+        let detail = Some(format!("{size} bytes, and the limit is {most}"));
+        let reason = Reason { kind: ReasonKind::TooLarge, layer_path: name.to_owned(), detail };
+        let verdict = Verdict::Unscannable { reasons: vec![reason] };
+        let mut report = Report::new(verdict, self.shared.engine.info());
+        report.size = Some(size);
+        report
+    }
+
+    /// Decides whether there will be another attempt.
+    async fn scan_failed(&self, held: &mut Held, record: &TaskRecord, why: Error) -> Result<Scan> {
+        match why.kind() {
+            ErrorKind::Gone => return Ok(Scan::Ended(TaskState::Gone, why.to_string())),
+            ErrorKind::Superseded => return Ok(Scan::Ended(TaskState::Superseded, why.to_string())),
+            ErrorKind::Fenced => return Err(why),
+            _ => {}
+        }
+        let wait = match why.is_retryable() {
+            true => self.shared.options.scan_retry.wait(record.attempts, why.retry_after()),
+            false => None,
+        };
+        let Some(wait) = wait else {
+            return Ok(Scan::Ended(TaskState::Dead, why.to_string()));
+        };
+        let changes = Changes {
+            state: Some(TaskState::Pending),
+            error: Some(Some(why.to_string())),
+            next_at: Some(Some(Timestamp::now().plus(wait))),
+            lease: LeaseChange::Release,
+            ..Changes::default()
+        };
+        held.commit(changes).await?;
+        Err(why.after(wait))
+    }
+}
+
+/// Holds a report against what an engine owes: it is about these bytes, and its "clean" is proven. The engines of this
+/// crate keep to it; one that somebody else wrote may not.
+fn honest(mut report: Report, content: &Content) -> Result<Report> {
+    let (size, sha256) = (content.size(), content.sha256());
+    if report.size.is_some_and(|seen| seen != size) || report.sha256.is_some_and(|seen| seen != sha256) {
+        return Err(Error::new(ErrorKind::Engine, "the engine's report is about other bytes").retryable(false));
+    }
+    report.size = Some(size);
+    report.sha256 = Some(sha256);
+    let engine: &EngineInfo = &report.engine;
+    if report.verdict == Verdict::Clean && (!report.coverage.proven || report.coverage.gap_count > 0) {
+        let detail = Some(format!("{} says clean and does not prove it", engine.name));
+        let mut reasons = std::mem::take(&mut report.coverage.gaps);
+        if reasons.is_empty() {
+            reasons.push(Reason { kind: ReasonKind::Unproven, layer_path: String::new(), detail });
+        }
+        report.coverage.gap_count = report.coverage.gap_count.max(reasons.len() as u64);
+        report.coverage.gaps = reasons.clone();
+        report.verdict = Verdict::Unscannable { reasons };
+    }
+    Ok(report)
+}
