@@ -34,7 +34,7 @@ use crate::{Error, ErrorKind, Result};
 
 pub use audit::{AuditEntry, AuditHead, NewAudit};
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteStore, SqliteStoreBuilder};
 
 /// Durable truth; the module page has the contract.
 #[async_trait]

@@ -1,5 +1,0 @@
-//! The embedded store.
-
-/// The embedded store.
-#[derive(Debug)]
-pub struct SqliteStore;

@@ -1,0 +1,84 @@
+//! Connections that read. They see the last state that was committed and wait for no writer.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::sqlite::SqliteConnection;
+use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
+
+use super::error::failed;
+use super::{Config, connect};
+use crate::{Error, ErrorKind, Result};
+
+/// Where the writer keeps its connection. A store in memory has no other, and readers borrow it.
+pub(super) type Slot = Arc<tokio::sync::Mutex<Option<SqliteConnection>>>;
+
+#[derive(Debug)]
+pub(super) struct Readers {
+    config: Config,
+    /// Made when they are needed first.
+    idle: Mutex<Vec<SqliteConnection>>,
+    permits: Semaphore,
+    memory: Option<Slot>,
+}
+
+/// A connection for one read. It goes back with [`done`](Self::done); one that is dropped in the middle is closed.
+pub(super) enum Reader<'a> {
+    Own(SqliteConnection, &'a Readers, SemaphorePermit<'a>),
+    Memory(OwnedMutexGuard<Option<SqliteConnection>>),
+}
+
+impl Readers {
+    pub(super) fn new(config: Config, slot: &Slot) -> Self {
+        let memory = config.path.is_none().then(|| Arc::clone(slot));
+        let permits = Semaphore::new(config.readers.max(1));
+        Self { config, idle: Mutex::default(), permits, memory }
+    }
+
+    /// A connection on which every statement sees the same moment.
+    pub(super) async fn get(&self) -> Result<Reader<'_>> {
+        let permit = self.permits.acquire().await.map_err(|_| closed())?;
+        if let Some(slot) = &self.memory {
+            return Ok(Reader::Memory(Arc::clone(slot).lock_owned().await));
+        }
+        let idle = self.idle().pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => connect::reader(&self.config).await?,
+        };
+        sqlx::query("BEGIN").execute(&mut connection).await.map_err(failed("reading the store"))?;
+        Ok(Reader::Own(connection, self, permit))
+    }
+
+    /// Closes those that are idle and gives out no more.
+    pub(super) fn close(&self) {
+        self.permits.close();
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Reader<'_> {
+    pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection> {
+        match self {
+            Self::Own(connection, ..) => Ok(connection),
+            Self::Memory(slot) => slot.as_mut().ok_or_else(closed),
+        }
+    }
+
+    /// Ends the read.
+    pub(super) async fn done(self) {
+        if let Self::Own(mut connection, readers, _permit) = self
+            && sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok()
+            && !readers.permits.is_closed()
+        {
+            readers.idle().push(connection);
+        }
+    }
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Unavailable, "the store is closed").retryable(false)
+}
