@@ -39,6 +39,8 @@ mod policy;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+#[cfg(any(feature = "webhook", feature = "email"))]
+mod tls;
 pub mod workflow;
 
 #[cfg(feature = "clamav")]

@@ -15,6 +15,8 @@ pub(crate) mod fixture;
 pub mod relocate;
 mod tag;
 mod vocabulary;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,6 +36,8 @@ pub use delete::{Delete, delete};
 pub use relocate::{OnConflict, Relocate, relocate};
 pub use tag::{Tag, tag};
 pub use vocabulary::{Fact, Vocabulary};
+#[cfg(feature = "webhook")]
+pub use webhook::{Webhook, WebhookBuilder, notify};
 
 /// Something that follows from a scan; the module page has the contract.
 #[async_trait]
