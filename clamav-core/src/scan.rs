@@ -1,5 +1,6 @@
 //! One scan, from its request to its report.
 
+use std::any::Any;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +32,7 @@ pub struct ScanRequest {
     pub(crate) detectors: Vec<Box<dyn LayerDetector>>,
     /// Not held to the engine's `max_scan_time`: for the canary.
     pub(crate) patient: bool,
+    pub(crate) kept: Vec<Box<dyn Any + Send>>,
 }
 
 impl std::fmt::Debug for ScanRequest {
@@ -71,6 +73,13 @@ impl ScanRequest {
     /// Adds code that looks at every layer.
     pub fn detector(mut self, detector: impl LayerDetector + 'static) -> Self {
         self.detectors.push(Box::new(detector));
+        self
+    }
+
+    /// Keeps something until the scan is over and its bytes are free again, which a cancelled scan is a while after its
+    /// [`PendingScan`] was dropped: a permit to scan, a part of a memory budget.
+    pub fn keeping(mut self, what: impl Any + Send) -> Self {
+        self.kept.push(Box::new(what));
         self
     }
 }
@@ -204,7 +213,8 @@ pub(crate) fn run(
     request: ScanRequest,
     cancelled: Arc<AtomicBool>,
 ) -> Result<Report> {
-    let ScanRequest { name, deadline, detectors, patient } = request;
+    // First, so that it goes last.
+    let ScanRequest { kept: _kept, name, deadline, detectors, patient } = request;
     let name = name.or_else(|| input.name()).unwrap_or_else(|| String::from("content"));
     let about = |error: Error| error.about(name.clone());
     let started = Instant::now();

@@ -42,9 +42,8 @@ const UNIT: usize = 1 << 10;
 pub struct VerdictCache(Arc<Cache<CacheKey, Arc<CachedReport>, Weight>>);
 
 impl VerdictCache {
-    /// A cache for about that many verdicts, at least one. Reports with very many threats count as several.
+    /// A cache for about that many verdicts; 0 keeps none. Reports with very many threats count as several.
     pub fn new(entries: usize) -> Self {
-        let entries = entries.max(1);
         Self(Arc::new(Cache::with_weighter(entries, entries as u64, Weight)))
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
-use super::{Engine, ScanContext};
+use super::{Engine, ScanContext, before};
 use crate::clamav as core;
 use crate::content::{Content, blocking};
 use crate::model::{
@@ -30,8 +30,9 @@ use crate::{Error, ErrorKind, Result};
 pub struct ClamAv {
     handle: Arc<core::EngineHandle>,
     settings: String,
-    /// As many scans as the engine's threads and queue hold, so that submitting never blocks.
+    /// As many scans as the engine's queue holds, each until its bytes are free again, so that there is always room.
     permits: Arc<Semaphore>,
+    max_file_size: u64,
 }
 
 /// Sets up a [`ClamAv`].
@@ -92,7 +93,8 @@ impl ClamAvBuilder {
             .limits(core_limits(&self.limits))
             .options(self.options.clone())
             .threads(threads)
-            .queue(threads);
+            // One that a thread is about to take still lies in the queue.
+            .queue(threads * 2);
         let settings = settings(&self.limits, &self.options);
         let handle = blocking(move || {
             core::EngineHandle::new(builder, core::ReloadMode::Concurrent).map_err(|why| match why.kind() {
@@ -103,7 +105,8 @@ impl ClamAvBuilder {
             })
         })
         .await?;
-        Ok(ClamAv { handle: Arc::new(handle), settings, permits: Arc::new(Semaphore::new(threads * 2)) })
+        let permits = Arc::new(Semaphore::new(threads * 2));
+        Ok(ClamAv { handle: Arc::new(handle), settings, permits, max_file_size: self.limits.max_file_size })
     }
 }
 
@@ -145,25 +148,29 @@ impl Engine for ClamAv {
     }
 
     async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report> {
-        let closed = |_| Error::new(ErrorKind::Engine, "the engine is shut down");
-        let _permit = self.permits.acquire().await.map_err(closed)?;
-        let engine = self.handle.engine().map_err(error)?;
-        let (input, _reserved) = match content.memory() {
-            Some(bytes) => (core::Input::Bytes(Arc::new(bytes.clone())), None),
+        let name = context.label();
+        let (input, wanted) = match content.memory() {
+            Some(bytes) => (core::Input::Bytes(Arc::new(bytes.clone())), 0),
             None => {
                 let file = content.file().ok_or_else(|| Error::new(ErrorKind::Io, "the content has no bytes"))?;
                 // What is over the limit is not loaded.
-                let reserved = match &context.budget {
-                    Some(budget) if content.size() <= engine.limits().max_file_size => {
-                        Some(budget.reserve(content.size()).await)
-                    }
-                    _ => None,
-                };
-                (core::Input::File(Arc::clone(file)), reserved)
+                let loaded = content.size() <= self.max_file_size;
+                (core::Input::File(Arc::clone(file)), if loaded { content.size() } else { 0 })
             }
         };
-        let name = context.label();
-        let mut request = core::ScanRequest::named(name);
+        // Memory first: who waits for it must not keep those from scanning whose end it waits for.
+        let waits = async {
+            let reserved = match &context.budget {
+                Some(budget) if wanted > 0 => Some(budget.reserve(wanted).await),
+                _ => None,
+            };
+            let closed = |_| Error::new(ErrorKind::Engine, "the engine is shut down");
+            Ok((reserved, Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?))
+        };
+        let held = before(context.deadline, waits).await.map_err(|why| why.about(name))?;
+        let engine = self.handle.engine().map_err(error)?;
+        // A scan whose caller has gone ends a while after that, and holds its memory until then.
+        let mut request = core::ScanRequest::named(name).keeping(held);
         if let Some(deadline) = context.deadline {
             request = request.deadline(deadline);
         }

@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 
-use super::{Engine, ScanContext};
+use super::{Engine, ScanContext, before};
 use crate::content::Content;
 use crate::model::{EngineInfo, Report};
 use crate::{Error, ErrorKind, Result};
 
-/// An engine made of a function of the content's bytes. It runs on a thread for blocking work.
+/// An engine made of a function of the content's bytes. It runs on a thread for blocking work, and cannot be stopped
+/// there: a scan that was given up runs to its end, without anybody to hear the answer.
 ///
 /// ```
 /// use scan_pipeline::content::Content;
@@ -57,17 +58,14 @@ where
     }
 
     async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report> {
-        if context.is_late() {
-            return Err(
-                Error::new(ErrorKind::Timeout, "the deadline had passed before the scan began").about(context.label())
-            );
-        }
         let (scan, name) = (std::sync::Arc::clone(&self.scan), context.label().to_owned());
         let bytes = content.bytes().await?;
         let started = std::time::Instant::now();
-        let verdict = tokio::task::spawn_blocking(move || scan(&bytes, &name))
-            .await
-            .map_err(|why| Error::new(ErrorKind::Panicked, "the engine's function panicked").with_source(why))??;
+        let scan = async {
+            let panicked = |why| Error::new(ErrorKind::Panicked, "the engine's function panicked").with_source(why);
+            tokio::task::spawn_blocking(move || scan(&bytes, &name)).await.map_err(panicked)?
+        };
+        let verdict = before(context.deadline, scan).await.map_err(|why| why.about(context.label()))?;
         let mut report = Report::new(verdict, self.info.clone());
         report.coverage.proven = true;
         report.coverage.started = true;

@@ -23,9 +23,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 
-use crate::Result;
 use crate::content::{Budget, Content};
 use crate::model::{EngineInfo, Report};
+use crate::{Error, ErrorKind, Result};
 
 pub use cache::VerdictCache;
 #[cfg(feature = "clamav")]
@@ -69,14 +69,19 @@ impl ScanContext {
     pub fn label(&self) -> &str {
         label(&self.name)
     }
-
-    /// Whether the deadline has passed.
-    pub fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
-    }
 }
 
 /// A name, or what stands for it where there is none.
 fn label(name: &str) -> &str {
     if name.is_empty() { "content" } else { name }
+}
+
+/// The work, as long as there is time: what was not said by then, nobody knows.
+async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(deadline) = deadline else { return work.await };
+    let late = || Error::new(ErrorKind::Timeout, "the deadline of the scan has passed");
+    if deadline <= Instant::now() {
+        return Err(late());
+    }
+    tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late()))
 }

@@ -127,6 +127,9 @@ fn the_memory_is_bounded() {
         assert!(cache.insert(&content, "a", &report(&content, Verdict::Clean)).is_some());
     }
     assert!((1..=200).contains(&cache.len()), "{cache:?}");
+    let none = VerdictCache::new(0);
+    assert!(none.insert(&content(), "a", &report(&content(), Verdict::Clean)).is_some(), "the store may keep it");
+    assert!(none.is_empty());
     // Too heavy for the memory, but not for the store.
     let many = vec!["a"; 1_000_000];
     let (content, cache) = (content(), VerdictCache::new(100));
