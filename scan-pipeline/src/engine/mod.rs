@@ -16,6 +16,7 @@
 mod cache;
 #[cfg(feature = "clamav")]
 pub mod clamav;
+mod clamd;
 mod closure;
 mod group;
 
@@ -30,6 +31,7 @@ use crate::{Error, ErrorKind, Result};
 pub use cache::VerdictCache;
 #[cfg(feature = "clamav")]
 pub use clamav::{ClamAv, ClamAvBuilder};
+pub use clamd::{Clamd, ClamdBuilder};
 pub use closure::Closure;
 pub use group::Group;
 
