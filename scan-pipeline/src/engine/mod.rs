@@ -12,6 +12,8 @@
 //!   may make a difference, beside the layer paths, all of which begin with it.
 //! - `scan` stops soon after its future is dropped or the deadline has passed. It blocks no thread of the runtime.
 //! - No call panics. Scans may run at the same time.
+//!
+//! `testkit::engine_suite!` checks this on any implementation.
 
 mod cache;
 #[cfg(feature = "clamav")]
@@ -19,6 +21,8 @@ pub mod clamav;
 mod clamd;
 mod closure;
 mod group;
+#[cfg(all(test, feature = "testkit"))]
+mod tests;
 
 use std::time::Instant;
 

@@ -1,3 +1,4 @@
 //! Behaviour suites for implementations of the traits, and doubles for the tests of applications.
 
+pub mod engine_suite;
 pub mod object_suite;

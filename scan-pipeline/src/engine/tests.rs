@@ -1,0 +1,230 @@
+//! The behaviour suite on every engine, clamd's among them, which is a real one here.
+
+use std::sync::Arc;
+
+use scan_pipeline_tests::{clamd, marker, zip};
+
+use super::*;
+use crate::content::{Spool, SpoolOptions};
+use crate::model::{Limits, ReasonKind, Threat, Verdict};
+use crate::testkit::engine_suite::EngineFixture;
+
+/// The fixtures' marker as an engine of its own.
+fn closure() -> impl Engine {
+    Closure::new("marker", |bytes, name| {
+        Ok(match marker::shows_marker(bytes) {
+            true => Verdict::Infected {
+                threats: vec![Threat { signature: String::from("Marker"), layer_path: name.to_owned() }],
+            },
+            false => Verdict::Clean,
+        })
+    })
+}
+
+/// A real server with small limits.
+fn server(configure: fn(ClamdBuilder) -> ClamdBuilder, lines: &[&str]) -> (Clamd, clamd::Running) {
+    let running = clamd::start(lines);
+    (configure(Clamd::unix(running.socket())).build().expect("an engine"), running)
+}
+
+#[cfg(feature = "clamav")]
+async fn clamav(limits: Limits) -> (ClamAv, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let definitions = marker::test_definitions(dir.path()).expect("definitions");
+    let engine = ClamAv::builder().definitions(definitions).threads(2).limits(limits).build().await;
+    (engine.expect("an engine"), dir)
+}
+
+fn small() -> Limits {
+    Limits { max_file_size: 512 << 10, ..Limits::default() }
+}
+
+mod closure_suite {
+    use super::*;
+
+    async fn fixture() -> EngineFixture {
+        EngineFixture::new(Arc::new(closure()), marker::marker())
+    }
+
+    crate::engine_suite!(fixture);
+}
+
+#[cfg(feature = "clamav")]
+mod clamav_suite {
+    use super::*;
+
+    async fn fixture() -> EngineFixture {
+        let (engine, dir) = clamav(small()).await;
+        EngineFixture::new(Arc::new(engine), zip::letter(&marker::payload())).with_limit(512 << 10).keeping(dir)
+    }
+
+    crate::engine_suite!(fixture);
+}
+
+mod clamd_suite {
+    use super::*;
+
+    async fn fixture() -> EngineFixture {
+        let (engine, running) = server(|builder| builder, &[]);
+        EngineFixture::new(Arc::new(engine), zip::letter(&marker::payload()))
+            .without_proof()
+            .with_limit(clamd::STREAM_MAX_LENGTH as u64)
+            .keeping(running)
+    }
+
+    crate::engine_suite!(fixture);
+}
+
+mod clamd_descriptor_suite {
+    use super::*;
+
+    async fn fixture() -> EngineFixture {
+        let (engine, running) = server(|builder| builder.pass_descriptors(true), &[]);
+        EngineFixture::new(Arc::new(engine), zip::letter(&marker::payload()))
+            .without_proof()
+            .with_limit(clamd::MAX_FILE_SIZE as u64)
+            .keeping(running)
+    }
+
+    crate::engine_suite!(fixture);
+}
+
+mod clamd_tcp_suite {
+    use super::*;
+
+    async fn fixture() -> EngineFixture {
+        let running = clamd::start(&[]);
+        let engine = Clamd::tcp(running.address().to_string()).max_size(100_000).build().expect("an engine");
+        EngineFixture::new(Arc::new(engine), marker::eicar()).without_proof().with_limit(100_000).keeping(running)
+    }
+
+    crate::engine_suite!(fixture);
+}
+
+/// One member has the proof, the other one has none.
+#[cfg(feature = "clamav")]
+mod group_suite {
+    use super::*;
+
+    async fn fixture() -> EngineFixture {
+        let (engine, dir) = clamav(small()).await;
+        let (clamd, running) = server(|builder| builder, &[]);
+        let group = Group::new(vec![Arc::new(engine), Arc::new(clamd)]).expect("a group");
+        EngineFixture::new(Arc::new(group), zip::letter(&marker::payload()))
+            .with_limit(512 << 10)
+            .keeping((dir, running))
+    }
+
+    crate::engine_suite!(fixture);
+}
+
+async fn kind_of(engine: &impl Engine, bytes: Vec<u8>) -> ReasonKind {
+    let report = engine.scan(&Content::from_bytes(bytes), &ScanContext::named("a")).await.expect("a report");
+    match report.verdict {
+        Verdict::Unscannable { reasons } if reasons.len() == 1 => reasons[0].kind,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is in memory holds a part of the budget until it is scanned. Scans that wait for that part must not keep it from
+/// being scanned.
+#[cfg(feature = "clamav")]
+#[tokio::test]
+async fn waiting_for_memory_keeps_nobody_from_scanning() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let definitions = marker::test_definitions(dir.path()).expect("definitions");
+    let engine = ClamAv::builder().definitions(definitions).threads(1).build().await.expect("an engine");
+    let budget = Budget::new(1 << 20);
+    let spooled = async |memory_threshold, bytes: Vec<u8>| {
+        let spool = Spool::new(SpoolOptions { memory_threshold, ..Default::default() }, budget.clone());
+        Content::from_reader(&*bytes, &spool).await.expect("a content")
+    };
+    let scan = async |content: Content| {
+        let context = ScanContext { budget: Some(budget.clone()), ..ScanContext::named("a") };
+        engine.scan(&content, &context).await.expect("a report").verdict
+    };
+    let mut scans: Vec<futures_util::future::BoxFuture<'_, Verdict>> = Vec::new();
+    let disk = spooled(0, vec![b'a'; 100_000]).await;
+    let memory = spooled(1 << 20, vec![b'a'; 1 << 20]).await;
+    assert!(memory.memory().is_some() && budget.available() == 0);
+    scans.extend((0..8).map(|_| Box::pin(scan(disk.clone())) as _));
+    scans.push(Box::pin(scan(memory)));
+    let all = futures_util::future::join_all(scans);
+    let verdicts = tokio::time::timeout(std::time::Duration::from_secs(120), all).await.expect("nobody waits for ever");
+    assert!(verdicts.iter().all(|verdict| *verdict == Verdict::Clean));
+}
+
+/// The alerts are about what was not scanned, whatever clamd calls them.
+#[tokio::test]
+async fn clamds_alerts_are_reasons() {
+    for pass in [false, true] {
+        let running = clamd::start(&["MaxRecursion 3", "MaxFiles 5"]);
+        let engine = Clamd::unix(running.socket()).pass_descriptors(pass).build().expect("an engine");
+        let locked = zip::encrypted::zipcrypto(&[("a.txt", &marker::payload())]);
+        assert_eq!(kind_of(&engine, locked).await, ReasonKind::Encrypted);
+        let mut large = marker::marker();
+        large.resize(clamd::MAX_FILE_SIZE + 1, b'a');
+        assert_eq!(kind_of(&engine, large).await, ReasonKind::TooLarge);
+        assert_eq!(kind_of(&engine, zip::nested(6, &marker::payload())).await, ReasonKind::TooDeep);
+        assert_eq!(kind_of(&engine, zip::many(20, None)).await, ReasonKind::TooManyFiles);
+    }
+}
+
+/// Beyond `StreamMaxLength` clamd says so and closes, with bytes of ours unread: the answer has to survive that.
+#[tokio::test]
+async fn clamds_stream_limit_is_a_reason() {
+    let running = clamd::start(&[]);
+    for builder in [Clamd::unix(running.socket()), Clamd::tcp(running.address().to_string())] {
+        let engine = builder.build().expect("an engine");
+        for size in [clamd::STREAM_MAX_LENGTH + 1, 2 << 20, 20 << 20] {
+            assert_eq!(kind_of(&engine, vec![b'a'; size]).await, ReasonKind::TooLarge, "{size}");
+        }
+    }
+}
+
+/// Why its `OK` is not clean: each of these holds something to find.
+#[tokio::test]
+async fn clamd_says_ok_to_what_it_did_not_scan() {
+    let running = clamd::start(&["AlertExceedsMax no"]);
+    let engine = Clamd::unix(running.socket()).pass_descriptors(true).build().expect("an engine");
+    let mut large = marker::marker();
+    large.resize(clamd::MAX_FILE_SIZE + 1, b'a');
+    assert_eq!(kind_of(&engine, large).await, ReasonKind::Unproven);
+    std::fs::remove_dir_all(running.temporary_dir()).expect("removed");
+    assert_eq!(kind_of(&engine, zip::letter(&marker::payload())).await, ReasonKind::Unproven);
+    // Sent instead, the same is an error.
+    let engine = Clamd::unix(running.socket()).build().expect("an engine");
+    let content = Content::from_bytes(marker::eicar());
+    let error = engine.scan(&content, &ScanContext::named("a")).await.expect_err("it has nowhere to put it");
+    assert!(error.is_retryable(), "{error}");
+}
+
+#[tokio::test]
+async fn a_clamd_that_ends_is_an_error() {
+    let (engine, running) = server(|builder| builder, &[]);
+    let content = Content::from_bytes(marker::eicar());
+    engine.scan(&content, &ScanContext::named("a")).await.expect("a report");
+    drop(running);
+    let error = engine.scan(&content, &ScanContext::named("a")).await.expect_err("nobody is there");
+    assert_eq!(error.kind(), crate::ErrorKind::Unavailable, "{error}");
+}
+
+#[cfg(feature = "clamav")]
+#[tokio::test]
+async fn with_an_engine_that_has_proof_clamd_only_adds() {
+    let (engine, _dir) = clamav(Limits::default()).await;
+    let (clamd, _running) = server(|builder| builder, &[]);
+    let group = Group::new(vec![Arc::new(engine), Arc::new(clamd)]).expect("a group");
+    let scan = async |bytes: Vec<u8>| {
+        group.scan(&Content::from_bytes(bytes), &ScanContext::named("a")).await.expect("a report")
+    };
+    let clean = scan(marker::harmless()).await;
+    assert!(clean.verdict == Verdict::Clean && clean.is_complete(), "{clean:?}");
+    // clamd's limit is smaller than the other one's.
+    let large = scan(vec![b'a'; clamd::MAX_FILE_SIZE + 1]).await;
+    assert_eq!(large.verdict.status(), "unscannable", "{large:?}");
+    let Verdict::Infected { threats } = scan(marker::eicar()).await.verdict else { panic!("not found") };
+    assert_eq!(threats.len(), 1, "both say the same");
+    // Neither an engine whose definitions are not known, nor one that has no proof, is for the cache.
+    assert_eq!(group.info().generation, "");
+}
