@@ -19,6 +19,7 @@
 //!
 //! `testkit::object_suite!` checks all of this on any implementation.
 
+mod local;
 mod memory;
 pub(crate) mod pin;
 #[cfg(all(test, feature = "testkit"))]
@@ -33,6 +34,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+pub use local::{LocalBucket, LocalOptions};
 pub use memory::MemoryBucket;
 pub use transfer::transfer;
 
@@ -148,7 +150,7 @@ pub struct KeyRange {
     pub after: Option<String>,
     /// Only keys before this one, which shards a listing.
     pub before: Option<String>,
-    /// Most entries of a page; 0 leaves it to the backend.
+    /// Most good entries of a page; 0 leaves it to the backend. Bad ones come with them.
     pub most: usize,
 }
 

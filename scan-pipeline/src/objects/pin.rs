@@ -33,7 +33,6 @@ pub(crate) fn exists(object: &ObjectRef) -> Error {
 }
 
 /// The backend cannot carry this key as it is.
-#[allow(dead_code, reason = "not every set of features has a backend that refuses keys")]
 pub(crate) fn bad_key(url: &BucketUrl, key: &str, why: &str) -> Error {
     let message = format!("the key cannot be carried exactly by this bucket: {why}");
     Error::new(ErrorKind::InvalidInput, message).about(format!("{url}/{}", key.escape_debug()))

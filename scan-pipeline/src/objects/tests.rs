@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{MemoryBucket, ObjectOps};
+use super::{LocalBucket, LocalOptions, MemoryBucket, ObjectOps, TagStore};
+use crate::testkit::MemoryTagStore;
 use crate::testkit::object_suite::ObjectFixture;
 
 fn with_sibling(bucket: MemoryBucket) -> ObjectFixture {
@@ -49,6 +50,63 @@ mod memory_between_worlds {
         let other = MemoryBucket::versioned("other").expect("an address");
         assert_ne!(bucket.url(), other.url());
         ObjectFixture::new(Arc::new(bucket), Arc::new(other))
+    }
+
+    crate::object_suite!(fixture);
+}
+
+/// Keys that no path carries exactly.
+const NO_PATHS: [&str; 10] =
+    ["/evil", "//evil", "a//b", "a/../b", "../up", "a/./b", "./x", "dir/.", "trailing/", ".scan-pipeline/x"];
+
+async fn local(options: LocalOptions) -> ObjectFixture {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["bucket", "other"] {
+        std::fs::create_dir(dir.path().join(name)).expect("is made");
+    }
+    let root = dir.path().join("bucket");
+    let bucket = LocalBucket::open_with(&root, options.clone()).await.expect("opens");
+    let other = LocalBucket::open_with(dir.path().join("other"), options).await.expect("opens");
+    let long = "h".repeat(1024);
+    ObjectFixture::new(Arc::new(bucket), Arc::new(other))
+        .refusing(NO_PATHS.into_iter().map(String::from).chain([long]))
+        .keeping(dir)
+        .planting(move || {
+            use std::os::unix::ffi::OsStrExt;
+            let name = std::ffi::OsStr::from_bytes(b"b\xff\n");
+            std::fs::write(root.join("bad").join(name), b"x").expect("is written");
+            // What is no object is no error either.
+            std::os::unix::fs::symlink("a", root.join("bad/link")).expect("is made");
+            async {}
+        })
+}
+
+mod local_with_attributes {
+    use super::*;
+
+    async fn fixture() -> ObjectFixture {
+        local(LocalOptions::default()).await
+    }
+
+    crate::object_suite!(fixture);
+}
+
+mod local_with_a_tag_store {
+    use super::*;
+
+    async fn fixture() -> ObjectFixture {
+        let tag_store: Arc<dyn TagStore> = Arc::new(MemoryTagStore::default());
+        local(LocalOptions { tag_store: Some(tag_store), without_attributes: true }).await
+    }
+
+    crate::object_suite!(fixture);
+}
+
+mod local_without_tags {
+    use super::*;
+
+    async fn fixture() -> ObjectFixture {
+        local(LocalOptions { tag_store: None, without_attributes: true }).await
     }
 
     crate::object_suite!(fixture);

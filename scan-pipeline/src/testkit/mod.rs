@@ -2,3 +2,6 @@
 
 pub mod engine_suite;
 pub mod object_suite;
+mod tag_store;
+
+pub use tag_store::MemoryTagStore;
