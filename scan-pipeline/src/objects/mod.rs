@@ -21,6 +21,8 @@
 
 mod local;
 mod memory;
+#[cfg(feature = "object-store")]
+mod object_store;
 pub(crate) mod pin;
 #[cfg(all(test, feature = "testkit"))]
 mod tests;
@@ -36,6 +38,8 @@ use futures_util::stream::BoxStream;
 
 pub use local::{LocalBucket, LocalOptions};
 pub use memory::MemoryBucket;
+#[cfg(feature = "object-store")]
+pub use object_store::ObjectStoreBucket;
 pub use transfer::transfer;
 
 use crate::content::Content;

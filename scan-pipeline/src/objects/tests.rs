@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "object-store")]
+use super::ObjectStoreBucket;
 use super::{LocalBucket, LocalOptions, MemoryBucket, ObjectOps, TagStore};
 use crate::testkit::MemoryTagStore;
 use crate::testkit::object_suite::ObjectFixture;
@@ -107,6 +109,40 @@ mod local_without_tags {
 
     async fn fixture() -> ObjectFixture {
         local(LocalOptions { tag_store: None, without_attributes: true }).await
+    }
+
+    crate::object_suite!(fixture);
+}
+
+#[cfg(feature = "object-store")]
+fn in_memory_store(tag_store: Option<Arc<dyn TagStore>>) -> ObjectFixture {
+    use ::object_store::memory::InMemory;
+    let [bucket, other] = ["memory://suite", "memory://other"].map(|url| {
+        let bucket = ObjectStoreBucket::new(url.parse().expect("an address"), Arc::new(InMemory::new()));
+        let with_tags = tag_store.clone().map(|tags| bucket.clone().with_tag_store(tags));
+        Arc::new(with_tags.unwrap_or(bucket))
+    });
+    let no_paths = NO_PATHS.into_iter().filter(|key| !key.starts_with(".scan-pipeline"));
+    ObjectFixture::new(bucket, other).refusing(no_paths.chain(["line\nbreak"]))
+}
+
+#[cfg(feature = "object-store")]
+mod object_store_with_a_tag_store {
+    use super::*;
+
+    async fn fixture() -> ObjectFixture {
+        in_memory_store(Some(Arc::new(MemoryTagStore::default())))
+    }
+
+    crate::object_suite!(fixture);
+}
+
+#[cfg(feature = "object-store")]
+mod object_store_without_tags {
+    use super::*;
+
+    async fn fixture() -> ObjectFixture {
+        in_memory_store(None)
     }
 
     crate::object_suite!(fixture);

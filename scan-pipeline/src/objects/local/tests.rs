@@ -220,7 +220,7 @@ async fn a_directory_that_cannot_be_read_hides_nothing() {
     for key in ["a", "closed/x", "z"] {
         put(&bucket, key, key).await;
     }
-    fs::set_permissions(dir.path().join("closed"), fs::Permissions::from_mode(0)).expect("is closed");
+    fs::set_permissions(dir.path().join("closed"), fs::Permissions::from_mode(0o000)).expect("is closed");
     // For root no directory is closed.
     let is_root = rustix::process::geteuid().is_root();
     let page = bucket.list(&KeyRange::default()).await.expect("is listed");
