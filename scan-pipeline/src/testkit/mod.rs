@@ -1,7 +1,9 @@
 //! Behaviour suites for implementations of the traits, and doubles for the tests of applications.
 
 pub mod engine_suite;
+mod interleave;
 pub mod object_suite;
 mod tag_store;
 
+pub use interleave::{Faults, Interleaved, Moment, Op};
 pub use tag_store::MemoryTagStore;
