@@ -52,6 +52,25 @@ impl ClamAvBuilder {
         self
     }
 
+    /// The same by URL, `file:///path/to/folder`, for settings that are all addresses. Databases are not fetched from
+    /// elsewhere yet: that is for freshclam, or whatever else puts them on the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] for any other URL.
+    pub fn definitions_url(self, url: &str) -> Result<Self> {
+        let wrong = |why: &str| Error::new(ErrorKind::Config, why).about(url);
+        let parsed = url::Url::parse(url).map_err(|why| wrong("is no URL of definitions").with_source(why))?;
+        if parsed.scheme() != "file" {
+            return Err(wrong("definitions can only be loaded from file:// so far; fetch them, and name the folder"));
+        }
+        if parsed.query().is_some() || parsed.fragment().is_some() {
+            return Err(wrong("a path with ? or # in it has to be written with %3F or %23"));
+        }
+        let path = parsed.to_file_path().map_err(|()| wrong("names another machine; write file:///path"))?;
+        Ok(self.definitions(path))
+    }
+
     /// Sets how much one scan may cost.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {

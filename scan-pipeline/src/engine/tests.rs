@@ -126,6 +126,23 @@ async fn kind_of(engine: &impl Engine, bytes: Vec<u8>) -> ReasonKind {
     }
 }
 
+#[cfg(feature = "clamav")]
+#[tokio::test]
+async fn definitions_have_urls() {
+    let dir = tempfile::Builder::new().prefix("with space-").tempdir().expect("a directory");
+    let file = marker::test_definitions(dir.path()).expect("definitions");
+    let url = |path: &std::path::Path| url::Url::from_file_path(path).expect("a path").to_string();
+    assert!(url(dir.path()).contains("%20"));
+    for url in [url(dir.path()), url(&file)] {
+        let engine = ClamAv::builder().definitions_url(&url).expect("a path").build().await.expect("an engine");
+        assert_eq!(engine.info().signatures, 2, "{url}");
+    }
+    for url in ["", "/var/lib/clamav", "https://example.org/main.cvd", "file://elsewhere/main.cvd", "file:///a?b"] {
+        let error = ClamAv::builder().definitions_url(url).expect_err(url);
+        assert_eq!(error.kind(), crate::ErrorKind::Config, "{url}");
+    }
+}
+
 /// What is in memory holds a part of the budget until it is scanned. Scans that wait for that part must not keep it from
 /// being scanned.
 #[cfg(feature = "clamav")]
