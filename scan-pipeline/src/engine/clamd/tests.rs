@@ -1,5 +1,5 @@
 //! Against a server that says what the test wants, for the faults that a real one cannot be made to show. The real one
-//! is in `tests/engines`.
+//! is in `engine/tests.rs`.
 
 use std::io;
 
