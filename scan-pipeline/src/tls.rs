@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "webhook")]
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+#[cfg(feature = "webhook")]
 use rustls_platform_verifier::Verifier;
 
 use crate::{Error, ErrorKind, Result};
@@ -27,8 +29,25 @@ impl Roots {
         self.0.extend(certificates);
         Ok(())
     }
+
+    /// The certificates, in DER.
+    #[cfg(feature = "email")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().map(|certificate| &**certificate)
+    }
 }
 
+/// Makes sure that the process has a provider, for a crate that can be given none.
+#[cfg(feature = "email")]
+pub(crate) fn ensure_default_provider() -> Result<()> {
+    if CryptoProvider::get_default().is_none() {
+        // When another thread was faster, there is one as well.
+        let _ = Arc::unwrap_or_clone(provider()?).install_default();
+    }
+    Ok(())
+}
+
+#[cfg(feature = "webhook")]
 /// TLS 1.2 and 1.3 with the platform's certificates and these.
 pub(crate) fn client_config(roots: &Roots) -> Result<ClientConfig> {
     let wrong = |why: rustls::Error| {
@@ -88,6 +107,7 @@ fn runs_graviola() -> bool {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "webhook")]
     #[test]
     fn a_configuration_needs_no_default_of_the_process() {
         assert!(client_config(&Roots::default()).is_ok());

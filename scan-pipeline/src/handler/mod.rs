@@ -10,10 +10,13 @@
 
 mod closure;
 mod delete;
+#[cfg(feature = "email")]
+mod email;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod relocate;
 mod tag;
+mod template;
 mod vocabulary;
 #[cfg(feature = "webhook")]
 pub mod webhook;
@@ -33,6 +36,8 @@ use crate::{Error, ErrorKind};
 
 pub use closure::{FnHandler, from_fn};
 pub use delete::{Delete, delete};
+#[cfg(feature = "email")]
+pub use email::{Email, EmailBuilder, email};
 pub use relocate::{OnConflict, Relocate, relocate};
 pub use tag::{Tag, tag};
 pub use vocabulary::{Fact, Vocabulary};

@@ -101,8 +101,8 @@ impl Relocate {
         self
     }
 
-    /// Makes the key of a template: `{key}`, `{name}` (the last part of the key), `{sha256}`, `{task}`, `{status}`
-    /// (the verdict); `{{` and `}}` for braces.
+    /// Makes the key of a template: `{key}`, `{name}` (the last part of the key), `{bucket}`, `{sha256}`, `{task}`,
+    /// `{status}` (the verdict), `{size}`, `{threats}`, `{reasons}`; `{{` and `}}` for braces.
     ///
     /// # Errors
     ///
