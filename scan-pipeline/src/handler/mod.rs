@@ -14,6 +14,7 @@ mod delete;
 mod email;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod record;
 pub mod relocate;
 mod tag;
 mod template;
@@ -38,6 +39,7 @@ pub use closure::{FnHandler, from_fn};
 pub use delete::{Delete, delete};
 #[cfg(feature = "email")]
 pub use email::{Email, EmailBuilder, email};
+pub use record::{RECORD_SCHEMA, Record, RecordTo, record, record_to};
 pub use relocate::{OnConflict, Relocate, relocate};
 pub use tag::{Tag, tag};
 pub use vocabulary::{Fact, Vocabulary};
