@@ -333,5 +333,7 @@ impl Errand<'_> {
     }
 }
 
+#[cfg(all(test, feature = "testkit"))]
+mod faults;
 #[cfg(test)]
 mod tests;
