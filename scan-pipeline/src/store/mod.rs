@@ -21,6 +21,8 @@
 pub mod audit;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(all(test, feature = "testkit", feature = "sqlite"))]
+mod tests;
 
 use std::fmt;
 use std::time::Duration;

@@ -7,3 +7,4 @@ mod tag_store;
 
 pub use interleave::{Faults, Interleaved, Moment, Op};
 pub use tag_store::MemoryTagStore;
+pub mod store_suite;
