@@ -1,10 +1,11 @@
 //! Behaviour suites for implementations of the traits, and doubles for the tests of applications.
 
+pub mod crashing_store;
 pub mod engine_suite;
 mod interleave;
 pub mod object_suite;
+pub mod store_suite;
 mod tag_store;
 
 pub use interleave::{Faults, Interleaved, Moment, Op};
 pub use tag_store::MemoryTagStore;
-pub mod store_suite;

@@ -27,7 +27,8 @@ const PAGE: usize = 1000;
 const SEARCH: usize = 50_000;
 
 /// Reads the whole log and holds it against its hashes, its head, and what the store has about every task at its end:
-/// its state, report, workflow, step outputs and place. The store may be in use meanwhile.
+/// its state, report, workflow, step outputs and place. The store may be in use meanwhile; what is written while this
+/// reads is held against the hashes only.
 ///
 /// Memory is needed for the tasks that are under way in the log, not for those that came to their end.
 ///
@@ -41,17 +42,13 @@ pub async fn verify(store: &dyn Store) -> Result<Verified> {
         check.announced = head;
     }
     check.meet_announced();
-    check.read_log().await?;
+    check.read_log(check.announced.seq).await?;
     let (announced, head) = (check.announced, check.head);
     if announced.seq > head.seq {
         check.problem(|| format!("the log should end with entry {} and ends with {}", announced.seq, head.seq));
     }
-    if let Some(later) = check.readable(store.audit_head().await)?
-        && later.seq < head.seq
-    {
-        check.problem(|| format!("the log ends with entry {}, and its head says {}", head.seq, later.seq));
-    }
     check.read_tasks().await?;
+    check.read_surplus().await?;
     Ok(Verified { head: check.head, problems: check.problems })
 }
 
@@ -81,7 +78,7 @@ struct Check<'a> {
     under_way: HashMap<TaskId, Said>,
     /// Tasks that came to their end in the log.
     ended: u64,
-    /// Those that did so after the log was read first.
+    /// Those that did so after the log was read first, once it was.
     since: Option<HashSet<TaskId>>,
     problems: Vec<String>,
 }
@@ -125,20 +122,48 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// From where it was read to, to its end.
-    async fn read_log(&mut self) -> Result<()> {
-        loop {
-            let page = self.store.audit(self.head.seq, PAGE).await;
+    /// From where it was read to, to this entry. No further: a store in use may write faster than this reads.
+    async fn read_log(&mut self, until: u64) -> Result<()> {
+        while self.head.seq < until {
+            let most = usize::try_from(until - self.head.seq).map_or(PAGE, |most| most.min(PAGE));
+            let page = self.store.audit(self.head.seq, most).await;
             let Some(page) = self.readable(page)? else { return Ok(()) };
+            if page.is_empty() {
+                return Ok(());
+            }
             for entry in &page {
                 self.chain(entry);
                 self.meet_announced();
-                self.follow(entry).await?;
-            }
-            if page.len() < PAGE {
-                return Ok(());
+                match &mut self.since {
+                    None => self.follow(entry).await?,
+                    Some(since) if end_of(&entry.kind).is_some() => drop(since.insert(entry.task)),
+                    Some(_) => {}
+                }
             }
         }
+        Ok(())
+    }
+
+    /// What was written since.
+    async fn catch_up(&mut self) -> Result<()> {
+        match self.readable(self.store.audit_head().await)? {
+            Some(head) => self.read_log(head.seq).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Entries that no head has announced.
+    async fn read_surplus(&mut self) -> Result<()> {
+        let next = self.store.audit(self.head.seq, 1).await;
+        let Some(next) = self.readable(next)?.and_then(|page| page.into_iter().next()) else { return Ok(()) };
+        if let Some(head) = self.readable(self.store.audit_head().await)?
+            && head.seq < next.seq
+        {
+            self.problem(|| {
+                format!("the log has entry {}, and its head says that it ends with {}", next.seq, head.seq)
+            });
+        }
+        Ok(())
     }
 
     fn chain(&mut self, entry: &AuditEntry) {
@@ -177,9 +202,6 @@ impl<'a> Check<'a> {
             }
             (_, Some(state)) => {
                 self.ended += 1;
-                if let Some(since) = &mut self.since {
-                    since.insert(entry.task);
-                }
                 let said = self.under_way.remove(&entry.task).unwrap_or_default();
                 let task =
                     self.store.task(entry.task).await.map_err(|error| error.about(format!("task {}", entry.task)));
@@ -260,7 +282,7 @@ impl<'a> Check<'a> {
         while let Some(page) = self.page_of_ended(after, PAGE).await? {
             after = page.last().copied();
             // Who came to the end meanwhile is in the log by now, as both were one commit.
-            self.read_log().await?;
+            self.catch_up().await?;
             found +=
                 page.iter().filter(|id| self.since.as_ref().is_none_or(|since| !since.contains(*id))).count() as u64;
         }

@@ -115,7 +115,7 @@ impl SqliteStore {
     ///
     /// None at present.
     pub async fn close(&self) -> Result<()> {
-        self.0.readers.close();
+        self.0.readers.close().await;
         match self.call(Call::Close).await {
             // Another handle has closed it.
             Err(error) if error.kind() == ErrorKind::Unavailable => {

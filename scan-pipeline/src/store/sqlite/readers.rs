@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 
@@ -49,10 +50,17 @@ impl Readers {
         Ok(Reader::Own(connection, self, permit))
     }
 
-    /// Closes those that are idle and gives out no more.
-    pub(super) fn close(&self) {
+    /// Waits for those that read, closes them, and gives out no more.
+    pub(super) async fn close(&self) {
+        let all = u32::try_from(self.config.readers.max(1)).unwrap_or(u32::MAX);
+        let held = self.permits.acquire_many(all).await;
         self.permits.close();
-        self.idle().clear();
+        drop(held);
+        let idle = std::mem::take(&mut *self.idle());
+        for connection in idle {
+            // It holds nothing that could be lost.
+            let _ = connection.close().await;
+        }
     }
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SqliteConnection>> {
@@ -72,7 +80,6 @@ impl Reader<'_> {
     pub(super) async fn done(self) {
         if let Self::Own(mut connection, readers, _permit) = self
             && sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok()
-            && !readers.permits.is_closed()
         {
             readers.idle().push(connection);
         }

@@ -5,6 +5,10 @@ use std::sync::Arc;
 use super::{SqliteStore, Store};
 use crate::testkit::store_suite::StoreFixture;
 
+mod bad_input;
+mod crash;
+mod tamper;
+
 mod memory {
     use super::*;
 
