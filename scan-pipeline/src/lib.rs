@@ -39,7 +39,11 @@ mod policy;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
-#[cfg(any(feature = "webhook", feature = "email"))]
+#[cfg(feature = "tls")]
+#[cfg_attr(
+    not(any(feature = "webhook", feature = "email")),
+    allow(dead_code, reason = "the clients of the clouds want the cryptography alone")
+)]
 mod tls;
 pub mod workflow;
 

@@ -86,10 +86,12 @@ impl ObjectStoreBucket {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] when the settings do not suffice, [`ErrorKind::InvalidInput`] when that is no name.
+    /// [`ErrorKind::Config`] when the settings do not suffice, [`ErrorKind::InvalidInput`] when that is no name,
+    /// [`ErrorKind::Unsupported`] when this processor cannot run the default cryptography.
     #[cfg(feature = "gcs")]
     pub fn gcs(name: &str, builder: os::gcp::GoogleCloudStorageBuilder) -> Result<Self> {
         let url: BucketUrl = format!("gs://{name}").parse()?;
+        install_tls()?;
         let store = builder.with_bucket_name(name).build().map_err(|why| not_configured(&url, why))?;
         Ok(Self::paginated(url, store))
     }
@@ -103,6 +105,7 @@ impl ObjectStoreBucket {
     #[cfg(feature = "azure")]
     pub fn azure(container: &str, builder: os::azure::MicrosoftAzureBuilder) -> Result<Self> {
         let url: BucketUrl = format!("az://{container}").parse()?;
+        install_tls()?;
         let store = builder.with_container_name(container).build().map_err(|why| not_configured(&url, why))?;
         Ok(Self::paginated(url, store))
     }
@@ -333,4 +336,13 @@ fn to_theirs(why: Error) -> os::Error {
 #[cfg(any(feature = "gcs", feature = "azure"))]
 fn not_configured(url: &BucketUrl, why: os::Error) -> Error {
     Error::new(ErrorKind::Config, "the bucket cannot be set up").with_source(why).about(url.to_string())
+}
+
+/// Makes our cryptography the process's, where it has none: the client below takes no other, and panics without.
+#[cfg(any(feature = "gcs", feature = "azure"))]
+fn install_tls() -> Result<()> {
+    let provider = crate::tls::provider()?;
+    // Somebody who was faster made the same choice or a better one.
+    let _ = Arc::unwrap_or_clone(provider).install_default();
+    Ok(())
 }

@@ -111,3 +111,19 @@ async fn a_key_that_lost_its_slash_skips_no_other() {
         assert_eq!((came.join(" "), errors.join(" ")), (String::from("a b evil f"), String::from("evil")), "{most}");
     }
 }
+
+/// Setting a client up needs no service, and shows that there is cryptography for it.
+#[cfg(all(feature = "gcs", feature = "azure"))]
+#[tokio::test]
+async fn clients_can_be_set_up() {
+    use super::ObjectStoreBucket;
+    use crate::objects::ObjectOps;
+    let google = os::gcp::GoogleCloudStorageBuilder::new().with_skip_signature(true);
+    let bucket = ObjectStoreBucket::gcs("uploads", google).expect("is set up");
+    assert_eq!(bucket.url().as_str(), "gs://uploads");
+    let azure = os::azure::MicrosoftAzureBuilder::new().with_account("account").with_skip_signature(true);
+    let bucket = ObjectStoreBucket::azure("uploads", azure).expect("is set up");
+    assert_eq!(bucket.url().as_str(), "az://uploads");
+    let error = ObjectStoreBucket::azure("uploads", os::azure::MicrosoftAzureBuilder::new()).expect_err("no account");
+    assert_eq!(error.kind(), crate::ErrorKind::Config);
+}
