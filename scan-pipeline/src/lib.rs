@@ -27,6 +27,8 @@
 #[cfg(feature = "clamav")]
 pub use clamav_core as clamav;
 
+#[cfg(feature = "config")]
+pub mod config;
 pub mod content;
 pub mod engine;
 mod error;

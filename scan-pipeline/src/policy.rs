@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Result};
 /// Which [`Workflow`] follows which [`Verdict`].
 ///
 /// What no workflow is named for is left where it is: an object in quarantine stays there. That is said in the log when
-/// a pipeline is built, and by [`Policy::explain`].
+/// a pipeline is built, and by [`Policy::explain`]. Verdicts may share a workflow, as clones of one `Arc`.
 ///
 /// ```
 /// use scan_pipeline::Policy;
@@ -41,29 +41,29 @@ impl Policy {
 
     /// What follows when it is clean, with proof.
     #[must_use]
-    pub fn clean(mut self, workflow: Workflow) -> Self {
-        self.clean = Some(Arc::new(workflow));
+    pub fn clean(mut self, workflow: impl Into<Arc<Workflow>>) -> Self {
+        self.clean = Some(workflow.into());
         self
     }
 
     /// What follows when it is infected.
     #[must_use]
-    pub fn infected(mut self, workflow: Workflow) -> Self {
-        self.infected = Some(Arc::new(workflow));
+    pub fn infected(mut self, workflow: impl Into<Arc<Workflow>>) -> Self {
+        self.infected = Some(workflow.into());
         self
     }
 
     /// What follows when it is unscannable, for a reason that has no workflow of its own.
     #[must_use]
-    pub fn unscannable(mut self, workflow: Workflow) -> Self {
-        self.unscannable = Some(Arc::new(workflow));
+    pub fn unscannable(mut self, workflow: impl Into<Arc<Workflow>>) -> Self {
+        self.unscannable = Some(workflow.into());
         self
     }
 
     /// What follows when it is unscannable for this reason and for no other that has another workflow.
     #[must_use]
-    pub fn unscannable_for(mut self, reason: ReasonKind, workflow: Workflow) -> Self {
-        self.unscannable_for.insert(reason, Arc::new(workflow));
+    pub fn unscannable_for(mut self, reason: ReasonKind, workflow: impl Into<Arc<Workflow>>) -> Self {
+        self.unscannable_for.insert(reason, workflow.into());
         self
     }
 
@@ -251,5 +251,8 @@ mod tests {
     fn names_are_unique() {
         let twice = Policy::new().clean(Workflow::new("w")).infected(Workflow::new("w"));
         assert_eq!(twice.check().expect_err("refused").kind(), ErrorKind::Config);
+        let shared = Arc::new(Workflow::new("w"));
+        let once = Policy::new().clean(Arc::clone(&shared)).unscannable_for(ReasonKind::Encrypted, shared);
+        assert!(once.check().is_ok(), "one workflow may follow several verdicts");
     }
 }
