@@ -1,10 +1,15 @@
 //! The program as its users run it: arguments in, exit code and text out.
 
+mod audit;
 mod bad_input;
+mod config;
 mod definitions;
 mod doctor;
 mod json;
+mod run;
 mod scan;
+mod scene;
+mod tasks;
 
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use scan_pipeline::clamav::Limits;
+use scan_pipeline::config::parse_size;
+use scan_pipeline::store::{AuditHead, TaskState};
 
 /// Scan files for malware, and prove every "clean".
 #[derive(Debug, Parser)]
@@ -19,6 +21,17 @@ pub(crate) enum Command {
     /// Scan files and directory trees
     #[command(after_help = AFTER_SCAN)]
     Scan(ScanArgs),
+    /// Run the pipeline of a configuration file over its watched buckets
+    #[command(after_help = AFTER_RUN)]
+    Run(RunArgs),
+    /// Look at a configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// List what has become of objects, look at one, or try one again
+    Tasks(TasksArgs),
+    /// List or verify the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Say whether this machine can scan, and what to do if not
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
@@ -49,10 +62,10 @@ pub(crate) struct ScanArgs {
     #[arg(long, short)]
     pub(crate) verbose: bool,
     /// Call larger files, and larger files inside of files, unscannable [default: 100M]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_file: Option<u64>,
     /// Unpack at most this much of one file, all layers together [default: 400M]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_scan: Option<u64>,
     /// Unpack at most this many levels of files in files [default: 17]
     #[arg(long, value_name = "N")]
@@ -85,6 +98,115 @@ impl ScanArgs {
     }
 }
 
+const AFTER_RUN: &str = "\
+Exit code: 0 everything that was found is through, whatever the verdicts; 1 something failed or waits for another \
+attempt; 2 the pipeline could not run (mistakes in the file, no store, no definitions).
+SIGTERM and Ctrl-C end it: no new object is begun, and workflows that have begun are finished within the time of \
+run.drain. What was cut short is taken up by the next run. A second signal ends it at once.";
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Go over the watched buckets once, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Print one JSON object a line for each object instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Name every mistake in a configuration file, with its place, and say what it will do
+    #[command(after_help = "Exit code: 0 no mistake (there may be warnings), 2 mistakes or no such file.")]
+    Check {
+        /// The configuration file
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Print one JSON object a line for each problem instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Where the store is: by its address, or by the configuration file that names it. That one of them is there is asked
+/// for where it is opened: clap does not look for required options behind a subcommand's name.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct FromArgs {
+    /// The store: the path of its file, or sqlite:///path
+    #[arg(long, value_name = "STORE", global = true)]
+    pub(crate) store: Option<String>,
+    /// The configuration file that names the store
+    #[arg(long, short, value_name = "FILE", global = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = false)]
+pub(crate) struct TasksArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<TasksCommand>,
+    #[command(flatten)]
+    pub(crate) from: FromArgs,
+    /// List only tasks in these states: pending, scanning, handling, done, superseded, gone, dead
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = state)]
+    pub(crate) state: Vec<TaskState>,
+    /// Print one JSON object a line for each task instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TasksCommand {
+    /// Show one task: what was found, and the tree of its steps
+    #[command(after_help = "Exit code: 0, or 2 when there is no such task.")]
+    Show {
+        /// Its id, or the beginning of it
+        #[arg(value_name = "ID", value_parser = task_prefix)]
+        id: String,
+    },
+    /// Work once more on a task that failed for good, after its cause was removed; needs --config
+    #[command(after_help = "Exit code: 0 it is through now, 1 it failed again or waits, 2 it cannot be retried.")]
+    Retry {
+        /// Its id, or the beginning of it
+        #[arg(value_name = "ID", value_parser = task_prefix)]
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// List what happened, in its order
+    List {
+        #[command(flatten)]
+        from: FromArgs,
+        /// Begin behind the entry with this number
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        after: u64,
+        /// Only entries about the task with this id, or with an id that begins so
+        #[arg(long, value_name = "ID", value_parser = task_prefix)]
+        task: Option<String>,
+        /// Print one JSON object a line for each entry instead of text
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say whether the log is whole, and print its head to note elsewhere
+    #[command(after_help = "Exit code: 0 it is whole, 1 it is not, 2 it could not be read.")]
+    Verify {
+        #[command(flatten)]
+        from: FromArgs,
+        /// A head that was noted before: it has to be in the log still
+        #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
+        head: Option<AuditHead>,
+        /// Print one JSON object instead of text
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
@@ -102,24 +224,27 @@ pub(crate) struct DefinitionsArgs {
     pub(crate) dirs: Vec<PathBuf>,
 }
 
-/// A size as people write it. Units are powers of 1024, as clamscan has them.
-fn size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.trim_start().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(String::from("write a size as 100, 10K, 25MB or 1GiB")),
-    };
-    if number.is_empty() {
-        return Err(String::from("a size begins with a number: 100, 10K, 25MB or 1GiB"));
+fn state(text: &str) -> Result<TaskState, String> {
+    TaskState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
+        let all: Vec<_> = TaskState::ALL.iter().map(|state| state.as_str()).collect();
+        format!("the states are {}", all.join(", "))
+    })
+}
+
+fn task_prefix(text: &str) -> Result<String, String> {
+    let digits = text.chars().all(|c| c.is_ascii_hexdigit());
+    if digits && (4..=64).contains(&text.len()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(String::from("a task's id has 64 hexadecimal digits, of which the first 4 or more are enough"))
     }
-    let number = number.parse::<u64>().map_err(|_| String::from("the number is too large"))?;
-    number.checked_mul(1 << shift).ok_or_else(|| String::from("the size is too large"))
+}
+
+fn head(text: &str) -> Result<AuditHead, String> {
+    let wrong =
+        || String::from("write a head as `audit verify` prints it: its number, a colon, and 64 hexadecimal digits");
+    let (seq, hash) = text.split_once(':').ok_or_else(wrong)?;
+    Ok(AuditHead { seq: seq.parse().map_err(|_| wrong())?, hash: hash.parse().map_err(|_| wrong())? })
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -131,26 +256,6 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sizes_are_read_as_people_write_them() {
-        for (text, bytes) in [
-            ("100", 100),
-            ("0", 0),
-            ("10K", 10 << 10),
-            ("10KB", 10 << 10),
-            ("25M", 25 << 20),
-            ("25 MiB", 25 << 20),
-            ("1g", 1 << 30),
-            ("1GiB", 1 << 30),
-            ("2tb", 2 << 40),
-        ] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "K", "-1", "1.5M", "10X", "10MM", "99999999999999999999", "18446744073709551615K"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn times_are_seconds() {

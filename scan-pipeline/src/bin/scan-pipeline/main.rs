@@ -1,17 +1,25 @@
 #![forbid(unsafe_code)]
-//! The command line of scan-pipeline: scans files, says whether this machine can scan, and nothing else yet.
+//! The command line of scan-pipeline: scans files, runs pipelines, looks at their stores, and says whether this machine
+//! can scan.
 //!
-//! Exit codes are clamscan's: 0 all clean, 1 something infected, 2 an error or something unscannable.
+//! Exit codes of `scan` are clamscan's: 0 all clean, 1 something infected, 2 an error or something unscannable. For the
+//! other commands 1 means that something needs a look, and 2 that the command could not do its work.
 
 mod args;
+mod audit;
+mod check;
 mod definitions;
 mod doctor;
+mod from;
 mod machine;
 mod outcome;
 mod probe;
 mod progress;
+mod results;
+mod run;
 mod scan;
 mod table;
+mod tasks;
 mod text;
 mod walk;
 
@@ -23,13 +31,15 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use args::{Cli, Command};
+use args::{Cli, Command, ConfigCommand};
 
 /// Everything was done and nothing was found.
 const EXIT_CLEAN: u8 = 0;
 /// Something is infected; wins over every error.
 const EXIT_INFECTED: u8 = 1;
-/// Something was not scanned, or not proven clean.
+/// Something needs a look: it failed, waits, or is not whole.
+const EXIT_LOOK: u8 = 1;
+/// Something was not scanned, or not proven clean; or the command could not do its work.
 const EXIT_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
@@ -45,6 +55,10 @@ fn main() -> ExitCode {
     log();
     finish(match cli.command {
         Command::Scan(options) => scan::run(&options),
+        Command::Run(options) => wait_for(run::run(&options)),
+        Command::Config(ConfigCommand::Check { file, json }) => wait_for(check::run(&file, json)),
+        Command::Tasks(options) => wait_for(tasks::run(&options)),
+        Command::Audit(command) => wait_for(audit::run(&command)),
         Command::Doctor(options) => doctor::run(&options),
         Command::Completions { shell } => completions(shell),
     })
@@ -58,6 +72,15 @@ fn finish(result: std::io::Result<u8>) -> ExitCode {
         }
         EXIT_ERROR
     }))
+}
+
+/// Runs a command that waits for disks and networks.
+fn wait_for(command: impl Future<Output = std::io::Result<u8>>) -> std::io::Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(command);
+    // What still reads or scans was given up, and is waited for by nobody.
+    runtime.shutdown_background();
+    code
 }
 
 /// Says on standard error what went wrong; file names in it may come from strangers.

@@ -24,12 +24,15 @@ const WIDEST_PATH: usize = 56;
 const LONGEST_DETAIL: usize = 240;
 const LABEL_WIDTH: usize = 13;
 
+/// What is said of a file or object, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Label {
+pub(crate) enum Label {
     Clean,
     Infected,
     Unscannable,
     Error,
+    /// It will be tried again.
+    Waiting,
     Skipped,
 }
 
@@ -40,6 +43,7 @@ impl Label {
             Self::Infected => "INFECTED",
             Self::Unscannable => "UNSCANNABLE",
             Self::Error => "ERROR",
+            Self::Waiting => "waiting",
             Self::Skipped => "skipped",
         }
     }
@@ -50,6 +54,7 @@ impl Label {
             Self::Infected => AnsiColor::Red.on_default().bold(),
             Self::Unscannable => AnsiColor::Yellow.on_default().bold(),
             Self::Error => AnsiColor::Magenta.on_default().bold(),
+            Self::Waiting => AnsiColor::Cyan.on_default(),
             Self::Skipped => Style::new().dimmed(),
         }
     }
@@ -99,14 +104,14 @@ impl Table {
                         });
                         let gaps = &report.coverage.gaps;
                         let also = self.first(report.coverage.gap_count as usize, gaps.iter(), |gap| {
-                            format!("and not scanned: {}", explain(gap, &root))
+                            format!("and not scanned: {}", reason(gap, &root))
                         });
                         details.extend(also);
                         (Label::Infected, details)
                     }
                     Verdict::Unscannable { reasons } => {
                         let count = report.coverage.gap_count.max(reasons.len() as u64) as usize;
-                        (Label::Unscannable, self.first(count, reasons.iter(), |reason| explain(reason, &root)))
+                        (Label::Unscannable, self.first(count, reasons.iter(), |gap| reason(gap, &root)))
                     }
                 }
             }
@@ -114,10 +119,11 @@ impl Table {
             Outcome::Skipped { kind: "link", .. } if !self.verbose => return,
             Outcome::Skipped { message, .. } => (Label::Skipped, vec![(*message).to_owned()]),
         };
-        self.push(label, path, details);
+        self.push(label, &path.to_string_lossy(), details);
     }
 
-    fn push(&mut self, label: Label, path: &Path, details: Vec<String>) {
+    /// Adds a row. Nothing of it needs to be printable yet.
+    pub(crate) fn push(&mut self, label: Label, path: &str, details: Vec<String>) {
         if label == Label::Clean {
             self.clean += 1;
             if !self.verbose && self.clean > FEW {
@@ -131,7 +137,7 @@ impl Table {
             self.left_out += 1;
             return;
         }
-        let path = printable(&path.to_string_lossy());
+        let path = printable(path);
         let short = |detail: String| match detail.char_indices().nth(LONGEST_DETAIL) {
             Some((end, _)) => format!("{}...", &detail[..end]),
             None => detail,
@@ -140,8 +146,18 @@ impl Table {
         self.rows.push(Row { label, path, details });
     }
 
+    /// Rows in the order of their paths, where they came as they were done.
+    pub(crate) fn sort(&mut self) {
+        self.rows.sort_by(|a, b| a.path.cmp(&b.path));
+    }
+
     /// The first few in words, and how many more there are.
-    fn first<T>(&self, count: usize, items: impl Iterator<Item = T>, say: impl Fn(T) -> String) -> Vec<String> {
+    pub(crate) fn first<T>(
+        &self,
+        count: usize,
+        items: impl Iterator<Item = T>,
+        say: impl Fn(T) -> String,
+    ) -> Vec<String> {
         let most = if self.verbose { usize::MAX } else { MOST_DETAILS };
         let mut said: Vec<String> = items.take(most).map(say).collect();
         if count > said.len() {
@@ -151,6 +167,15 @@ impl Table {
     }
 
     pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        self.write_rows(out)?;
+        if !self.rows.is_empty() {
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    /// The rows alone.
+    pub(crate) fn write_rows(&self, out: &mut impl Write) -> io::Result<()> {
         let width =
             self.rows.iter().map(|row| row.path.width()).filter(|width| *width <= WIDEST_PATH).max().unwrap_or(0);
         for row in &self.rows {
@@ -174,9 +199,6 @@ impl Table {
         }
         if self.left_out > 0 {
             writeln!(out, "... and {}; --json shows all", plural(self.left_out, "more line"))?;
-        }
-        if !self.rows.is_empty() {
-            writeln!(out)?;
         }
         Ok(())
     }
@@ -216,16 +238,21 @@ impl Table {
 }
 
 /// The layer without the file's own name; `None` for the file itself.
-fn inside<'a>(layer_path: &'a str, root: &str) -> Option<&'a str> {
+pub(crate) fn inside<'a>(layer_path: &'a str, root: &str) -> Option<&'a str> {
     layer_path.strip_prefix(root)?.strip_prefix('/').filter(|inner| !inner.is_empty())
 }
 
-fn explain(reason: &Reason, root: &str) -> String {
-    let mut words = reason.kind.as_str().replace('_', " ");
-    if let Some(inner) = inside(&reason.layer_path, root) {
+fn reason(reason: &Reason, root: &str) -> String {
+    explain(reason.kind.as_str(), &reason.layer_path, reason.detail.as_deref(), root)
+}
+
+/// Why something is unscannable, in words: kind, layer and details.
+pub(crate) fn explain(kind: &str, layer_path: &str, detail: Option<&str>, root: &str) -> String {
+    let mut words = kind.replace('_', " ");
+    if let Some(inner) = inside(layer_path, root) {
         words = format!("{words}: {inner}");
     }
-    match reason.detail.as_deref().filter(|detail| !detail.is_empty()) {
+    match detail.filter(|detail| !detail.is_empty()) {
         Some(detail) => format!("{words} ({detail})"),
         None => words,
     }
