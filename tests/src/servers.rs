@@ -22,6 +22,10 @@
 //! | A newline in a key | right | right | **404** |
 //! | A part of a key over 255 bytes | **refused (400)** | **refused (400)** | right |
 //! | `encoding-type=url` | **ignored** | right | **not for versions** |
+//! | Listing on with `start-after` | right | **loses keys** | right |
+//! | `If-None-Match` on a copy | **ignored** | **ignored** | **ignored** |
+//! | Tags that are not ASCII | right | **refused (400)** | right |
+//! | The answer on versioning | right | right | **in another form** |
 //! | `ListObjectVersions`, page by page | **one twice, out of order** | right | **markers last** |
 //! | Stale `x-amz-copy-source-if-match` | 412 | 412 | **ignored** |
 //! | Stale `If-Match` on DELETE | 412 | **ignored** | 412 |
