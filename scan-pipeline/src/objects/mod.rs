@@ -24,6 +24,8 @@ mod memory;
 #[cfg(feature = "object-store")]
 mod object_store;
 pub(crate) mod pin;
+#[cfg(feature = "s3")]
+mod s3;
 #[cfg(all(test, feature = "testkit"))]
 mod tests;
 mod transfer;
@@ -40,6 +42,8 @@ pub use local::{LocalBucket, LocalOptions};
 pub use memory::MemoryBucket;
 #[cfg(feature = "object-store")]
 pub use object_store::ObjectStoreBucket;
+#[cfg(feature = "s3")]
+pub use s3::{S3Bucket, S3BucketBuilder, S3Keys};
 pub use transfer::transfer;
 
 use crate::content::Content;
