@@ -1,24 +1,35 @@
 #![forbid(unsafe_code)]
 //! From a file that arrived to everything that had to follow from its scan.
 //!
-//! This is the crate's first stage: malware scanning in process, with proof for every "clean". The engine is
-//! [`clamav`] (the crate `clamav-core`, re-exported), the command line `scan-pipeline` scans files and directory
-//! trees with it, and [`json`] is the form in which results leave the process.
+//! A [`Pipeline`] pins an object, scans it, and runs the workflow that the [`Policy`] names for its verdict, each step
+//! once. It is made of an [`engine`], [`objects`] (buckets), [`handler`]s and a [`store`]; [`config`] makes one from a
+//! TOML file, and the command line `scan-pipeline` runs it.
 //!
 //! ```no_run
-//! use scan_pipeline::content::{Content, Spool};
-//! use scan_pipeline::engine::{ClamAv, Engine, ScanContext};
+//! use std::sync::Arc;
+//! use scan_pipeline::engine::ClamAv;
+//! use scan_pipeline::handler::relocate;
+//! use scan_pipeline::objects::LocalBucket;
+//! use scan_pipeline::store::SqliteStore;
+//! use scan_pipeline::workflow::Workflow;
+//! use scan_pipeline::{Pipeline, Policy};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), scan_pipeline::Error> {
-//! let engine = ClamAv::builder().build().await?;
-//! let content = Content::from_file("upload.zip", &Spool::default()).await?;
-//! let report = engine.scan(&content, &ScanContext::named("upload.zip")).await?;
-//! println!("{}", report.verdict.status());
+//! let pipeline = Pipeline::builder()
+//!     .engine(ClamAv::builder().definitions("/var/lib/clamav").build().await?)
+//!     .bucket("quarantine", Arc::new(LocalBucket::open("quarantine").await?))
+//!     .bucket("clean", Arc::new(LocalBucket::open("clean").await?))
+//!     .policy(Policy::new().clean(Workflow::new("release").then(relocate("clean"))))
+//!     .store(SqliteStore::open("state.db").await?)
+//!     .build()?;
+//! let done = pipeline.process(pipeline.object("quarantine", "letter.txt")?).await?;
+//! println!("{}: {}", done.record.object, done.record.state);
 //! # Ok(()) }
 //! ```
 //!
 //! A verdict is [`Clean`](model::Verdict::Clean), [`Infected`](model::Verdict::Infected) or
-//! [`Unscannable`](model::Verdict::Unscannable); a scan that failed is an [`Error`] and no verdict.
+//! [`Unscannable`](model::Verdict::Unscannable); a scan that failed is an [`Error`] and no verdict. Results leave the
+//! process as [`json`].
 //!
 //! # Features
 //!

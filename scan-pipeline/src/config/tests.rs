@@ -333,6 +333,29 @@ fn warnings_are_said_and_stop_nothing() {
 }
 
 #[test]
+fn the_readmes_example_has_no_mistake_and_its_table_every_key() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).expect("the README");
+    let example = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let example = example
+        .replace("file:///data/", "./")
+        .replace("{ url = \"s3://clean\", region = \"eu-central-1\" }", "\"./clean\"");
+    let dir = folder();
+    let checked = Config::check(&example, dir.path(), &|_| environment("SECRET"));
+    let mistakes: Vec<_> = checked.problems.iter().filter(|p| p.severity == Severity::Mistake).collect();
+    assert!(mistakes.is_empty(), "{mistakes:#?}");
+    // An unknown key makes the reader name those that there are.
+    let table = readme.split("| Table | Keys").nth(1).expect("a table");
+    for section in ["limits", "run", "engine.clamd", "engine.clamav.limits"] {
+        let checked = check(&format!("[{section}]\nqqqqqqqqqqqqqqqqqqqqqqqq = 1\n"));
+        let message = &checked.problems.iter().find(|p| p.key.ends_with("qqqq")).expect("a mistake").message;
+        for key in message.split('`').skip(1).step_by(2) {
+            assert!(table.contains(&format!("`{key}`")), "{section}.{key} is not in the README");
+        }
+    }
+}
+
+#[test]
 fn what_this_build_cannot_do_says_which_feature_is_missing() {
     for (url, there, words) in [
         ("s3://clean", cfg!(feature = "s3"), "--features s3"),
