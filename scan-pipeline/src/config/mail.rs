@@ -9,6 +9,7 @@ use crate::Result;
 use crate::workflow::Step;
 
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "email"), allow(dead_code, reason = "it is checked all the same, and refused"))]
 pub(super) struct EmailSpec {
     server: String,
     port: Option<u16>,

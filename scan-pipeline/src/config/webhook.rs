@@ -9,6 +9,7 @@ use crate::workflow::Step;
 
 /// A webhook. Its address can be a secret by itself, so it shows itself as it stands in the file.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "webhook"), allow(dead_code, reason = "it is checked all the same, and refused"))]
 pub(super) struct WebhookSpec {
     url: Secret,
     pub(super) shown: String,

@@ -63,6 +63,22 @@ fn what_fails_for_good_is_said_and_changes_the_exit_code() {
 }
 
 #[test]
+fn what_waits_is_said_by_every_run_until_it_is_through() {
+    let scene = Scene::new();
+    // Nobody listens there, and the next attempt is far away.
+    let notify = "[[workflow.isolate.steps]]\ndo = \"notify\"\nurl = \"http://127.0.0.1:1/\"\nallow_http = true\n\
+                  allow_private_addresses = true\nretry = { initial = \"1h\", cap = \"1h\" }\n";
+    scene.edit("[[workflow.hold.steps]]", &format!("{notify}[[workflow.hold.steps]]"));
+    let said = scene.run_once();
+    assert_eq!(said.code, 1, "{}", said.out);
+    assert!(said.line("quarantine/sub/eicar.com").contains("will be tried again: http://127.0.0.1:1"), "{}", said.out);
+    assert!(scene.has("infected/sub/eicar.com"), "what was done before stays done");
+    let again = scene.run_once();
+    assert_eq!(again.code, 1, "{}", again.out);
+    assert!(again.out.contains("1 waiting"), "{}", again.out);
+}
+
+#[test]
 fn without_once_new_files_are_found_until_a_signal_comes() {
     let scene = Scene::new();
     scene.edit("[store]", "[run]\ninterval = \"1s\"\n[store]");

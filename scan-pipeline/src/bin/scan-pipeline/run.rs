@@ -1,5 +1,6 @@
 //! `scan-pipeline run`: takes up what was left, goes over the watched buckets, and again.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use scan_pipeline::config::{Config, OpenStore};
 use scan_pipeline::pipeline::{Processed, Progress, Resumed};
+use scan_pipeline::store::{TaskFilter, TaskState};
 use scan_pipeline::{Error, ErrorKind, Pipeline};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,8 +44,10 @@ pub(crate) async fn run(args: &RunArgs) -> io::Result<u8> {
     let code = match built {
         Ok(pipeline) => {
             let names = Names::of(&pipeline);
-            let (table, totals, started) = (Table::new(false), Totals::default(), Instant::now());
-            Runner { args, config: &config, pipeline, names, stop, table, totals, started }.all().await
+            // Without an end in sight each row stands alone, and says everything.
+            let table = Table::new(!args.once);
+            let (totals, waiting, started) = (Totals::default(), BTreeSet::new(), Instant::now());
+            Runner { args, config: &config, pipeline, names, stop, table, totals, waiting, started }.all().await
         }
         Err(why) => {
             from::say(&why);
@@ -98,6 +102,8 @@ struct Runner<'a> {
     stop: CancellationToken,
     table: Table,
     totals: Totals,
+    /// What was said to wait: it is said once, however often it is met.
+    waiting: BTreeSet<String>,
     started: Instant,
 }
 
@@ -109,10 +115,31 @@ impl Runner<'_> {
             complain("workflows go on after the time of run.drain; the next run takes them up where they are");
         }
         done?;
+        self.totals.waiting = self.left().await.max(self.waiting.len() as u64);
         self.conclude()?;
         let interrupted = self.args.once && self.stop.is_cancelled();
         let look = !drained || interrupted || (self.args.once && self.totals.needs_a_look());
         Ok(if look { EXIT_LOOK } else { EXIT_CLEAN })
+    }
+
+    /// Tasks that are not at their end, whether this run met them or not: a back-off may be longer than a run.
+    async fn left(&self) -> u64 {
+        let states = TaskState::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
+        let mut filter = TaskFilter { states, most: 1000, ..TaskFilter::default() };
+        let mut count = 0;
+        loop {
+            match self.pipeline.store().tasks(&filter).await {
+                Ok(page) => {
+                    let Some(last) = page.last() else { return count };
+                    filter.after = Some(last.id);
+                    count += page.len() as u64;
+                }
+                Err(why) => {
+                    from::say(&why);
+                    return count.max(1);
+                }
+            }
+        }
     }
 
     /// What was left, then each watched bucket.
@@ -246,21 +273,31 @@ impl Runner<'_> {
             self.totals.unchanged += 1;
             return Ok(());
         }
-        self.totals.add(&done.record);
+        let path = self.names.show(&done.record.object);
+        let label = label(&done.record);
+        if label == Label::Waiting {
+            if !self.waiting.insert(path.clone()) {
+                return Ok(());
+            }
+        } else {
+            self.waiting.remove(&path);
+            self.totals.add(&done.record);
+        }
         if self.args.json {
             return writeln!(io::stdout(), "{}", TaskJson::line(&done.record)?);
         }
         let details = details(&done.record, &self.names, &self.table);
-        self.row(label(&done.record), &self.names.show(&done.record.object), details)
+        self.row(label, &path, details)
     }
 
     /// An object without a verdict. What somebody else works on, or what may succeed later, waits.
     fn failed(&mut self, path: &str, why: &Error) -> io::Result<()> {
-        let (count, label) = match why.is_retryable() {
-            true => (&mut self.totals.waiting, Label::Waiting),
-            false => (&mut self.totals.failed, Label::Error),
-        };
-        *count += 1;
+        let label = if why.is_retryable() { Label::Waiting } else { Label::Error };
+        if label == Label::Error {
+            self.totals.failed += 1;
+        } else if !self.waiting.insert(path.to_owned()) {
+            return Ok(());
+        }
         if self.args.json {
             let error = json!({
                 "kind": why.kind().as_str(),
