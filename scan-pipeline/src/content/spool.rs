@@ -102,7 +102,11 @@ impl Spool {
                 Ok(Some(Ok(part))) => part,
             };
             if part.is_empty() {
-                // No progress; and a stream of nothing but these must not keep the thread.
+                // No progress. A stream of nothing but these is always ready, so the clock has to be asked here, and
+                // the thread given to others.
+                if Instant::now() >= limit {
+                    return Err(self.too_slow(taker.size, started));
+                }
                 tokio::task::yield_now().await;
                 continue;
             }

@@ -59,8 +59,8 @@ const MOST_INCARNATIONS: u32 = 1000;
 /// # let (quarantine, clean) = (dir.path().join("quarantine"), dir.path().join("clean"));
 /// let pipeline = Pipeline::builder()
 ///     .engine(Closure::new("none", |_, _| Ok(Verdict::Clean))) // in real life: ClamAv::builder().build().await?
-///     .bucket("quarantine", Arc::new(LocalBucket::open(quarantine)?))
-///     .bucket("clean", Arc::new(LocalBucket::open(clean)?))
+///     .bucket("quarantine", Arc::new(LocalBucket::open(quarantine).await?))
+///     .bucket("clean", Arc::new(LocalBucket::open(clean).await?))
 ///     .policy(Policy::new().clean(Workflow::new("release").then(relocate("clean"))))
 ///     .store(SqliteStore::in_memory().await?)
 ///     .build()?;
@@ -304,7 +304,7 @@ impl Pipeline {
         // A version is an identity of its own: what is finished needs no look at the object, which may have moved.
         if wanted.version.is_some()
             && let Some(record) = self.shared.store.task(TaskId::of(wanted, 0)).await?
-            && matches!(record.state, TaskState::Done | TaskState::Gone)
+            && matches!(record.state, TaskState::Done | TaskState::Gone | TaskState::Superseded)
         {
             return Ok(ended(record, true));
         }
@@ -316,10 +316,12 @@ impl Pipeline {
         };
         for incarnation in 0..MOST_INCARNATIONS {
             match self.claim(TaskId::of(&object, incarnation), &object).await? {
-                // It was moved, deleted or overwritten, and here it is: the same bytes came back under the same key.
+                // It was moved, deleted or overwritten, and here it is: the same bytes came back under the same key. A
+                // version never comes back, so what became of it stays.
                 Claim::Finished(record)
-                    if record.place != Place::Here
-                        || matches!(record.state, TaskState::Superseded | TaskState::Gone) => {}
+                    if object.version.is_none()
+                        && (record.place != Place::Here
+                            || matches!(record.state, TaskState::Superseded | TaskState::Gone)) => {}
                 // The one after it may have been worked on since.
                 Claim::Finished(record) if record.state == TaskState::Dead => {
                     let next = TaskId::of(&object, incarnation + 1);

@@ -29,8 +29,8 @@ pub const META_WRITTEN: &str = "scan-pipeline-written";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnConflict {
-    /// A newer upload takes the place of the copy of an older upload under the same key. An older one does not take
-    /// the place of a newer one: it is superseded. Anything else there is a fatal error, and is not touched. The
+    /// A newer upload takes the place of the copy of an older upload under the same key. An older version does
+    /// not take the place of a newer one: it is superseded. Anything else there is a fatal error, and is not touched. The
     /// default: `report.pdf` can be uploaded again and again, and no bytes of anybody else are lost.
     #[default]
     Update,
@@ -258,7 +258,10 @@ impl Errand<'_> {
             OnConflict::Update if there.metadata.get(META_SOURCE) == Some(&self.origin()) => {
                 let theirs = there.metadata.get(META_WRITTEN).and_then(|at| at.parse::<i64>().ok());
                 let ours = self.scanned.object.modified.map(|at| at.0);
-                if theirs.zip(ours).is_some_and(|(theirs, ours)| theirs > ours) {
+                // Without versions only the latest state is there at all, whatever its date says: files keep theirs when
+                // they are moved.
+                let keeps_older = self.source.caps().versions;
+                if keeps_older && theirs.zip(ours).is_some_and(|(theirs, ours)| theirs > ours) {
                     let why = format!("a newer upload of {} is at the destination already", self.from);
                     return Err(Error::new(ErrorKind::Superseded, why).about(there.object.to_string()).into());
                 }

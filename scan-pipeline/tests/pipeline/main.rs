@@ -1,0 +1,8 @@
+//! The whole path on one machine: what happens to objects and uploads, whatever goes wrong on the way.
+
+mod common;
+mod crash;
+mod interleave;
+mod objects;
+mod uploads;
+mod workflows;
