@@ -6,8 +6,7 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::group::hash;
-use super::label;
+use super::{hash, label};
 use crate::content::Content;
 use crate::model::{EngineInfo, Report, Verdict};
 use crate::store::{CacheKey, CachedReport};

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::future::try_join_all;
-use sha2::{Digest, Sha256};
 
-use super::{Engine, ScanContext};
+use super::{Engine, ScanContext, hash};
 use crate::content::Content;
 use crate::model::{Coverage, EngineInfo, Limits, Reason, ReasonKind, Report, Verdict};
 use crate::{Error, ErrorKind, Result};
@@ -196,21 +195,6 @@ fn join_infos(infos: &[&EngineInfo]) -> EngineInfo {
         definitions_built: infos.iter().filter_map(|info| info.definitions_built.clone()).min(),
         databases: infos.iter().flat_map(|info| info.databases.iter().cloned()).collect(),
     }
-}
-
-/// A short hash over words, each with its length, so that no two lists of words run into one another.
-pub(super) fn hash<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
-    use std::fmt::Write;
-    let mut all = Sha256::new();
-    for word in words {
-        all.update((word.len() as u64).to_le_bytes());
-        all.update(word.as_bytes());
-    }
-    all.finalize()[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

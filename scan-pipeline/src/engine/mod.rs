@@ -27,6 +27,7 @@ mod tests;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use sha2::{Digest, Sha256};
 
 use crate::content::{Budget, Content};
 use crate::model::{EngineInfo, Report};
@@ -90,4 +91,19 @@ async fn before<T>(deadline: Option<Instant>, work: impl Future<Output = Result<
         return Err(late());
     }
     tokio::time::timeout_at(deadline.into(), work).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// A short hash over words, each with its length, so that no two lists of words run into one another.
+fn hash<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    use std::fmt::Write;
+    let mut all = Sha256::new();
+    for word in words {
+        all.update((word.len() as u64).to_le_bytes());
+        all.update(word.as_bytes());
+    }
+    all.finalize()[..16].iter().fold(String::with_capacity(32), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -42,7 +42,8 @@ pub use sqlite::{SqliteStore, SqliteStoreBuilder};
 #[async_trait]
 pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Makes sure that the task is known, and takes its lease if it is free and there is anything left to do. A claim
-    /// of a task that waits for its scan counts as an attempt. While a task's `next_at` lies ahead nobody gets it.
+    /// of a task that waits for its scan counts as an attempt, and its scan has begun with it
+    /// ([`TaskState::Scanning`]). While a task's `next_at` lies ahead nobody gets it.
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim>;
 
     /// Writes what happened, all of it or nothing.

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use self::reply::{Mode, Reply};
 use self::wire::{Address, Timeouts};
-use super::group::hash;
+use super::hash;
 use super::{Engine, ScanContext, before};
 use crate::content::Content;
 use crate::model::{Coverage, DatabaseInfo, EngineInfo, Limits, Reason, ReasonKind, Report, Threat, Verdict};

@@ -54,6 +54,7 @@ pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequ
     row.fence += 1;
     if row.state != TaskState::Handling {
         row.attempts = row.attempts.saturating_add(1);
+        row.state = TaskState::Scanning;
     }
     row.updated = now.0;
     row.lease_owner = Some(request.owner.clone());

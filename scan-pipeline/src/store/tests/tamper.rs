@@ -145,11 +145,11 @@ const TAMPERINGS: &[&str] = &[
     "UPDATE audit_head SET hash = randomblob(32)",
     "DELETE FROM audit_head",
     // A task that is not done becomes so, and one that is done is to be done again, or otherwise, or never was.
-    "UPDATE tasks SET state = 'done' WHERE id = (SELECT id FROM tasks WHERE state = 'pending' LIMIT 1)",
+    "UPDATE tasks SET state = 'done' WHERE id = (SELECT id FROM tasks WHERE state = 'scanning' LIMIT 1)",
     "UPDATE tasks SET state = 'pending' WHERE id = (SELECT id FROM tasks WHERE state = 'done' LIMIT 1)",
     "UPDATE tasks SET state = 'superseded' WHERE id = (SELECT id FROM tasks WHERE state = 'done' LIMIT 1)",
     "DELETE FROM tasks WHERE id = (SELECT id FROM tasks WHERE state = 'done' LIMIT 1)",
-    "UPDATE tasks SET state = 'dead' WHERE state = 'pending' AND id IN (SELECT id FROM tasks LIMIT 10);
+    "UPDATE tasks SET state = 'dead' WHERE state = 'scanning' AND id IN (SELECT id FROM tasks LIMIT 10);
      UPDATE tasks SET state = 'pending' WHERE state = 'done'",
     // Another verdict, other bytes, another workflow, another place.
     r#"UPDATE reports SET report = replace(report, '"infected"', '"unscannable"') WHERE task IN DONE"#,

@@ -9,7 +9,7 @@ pub async fn a_new_task_is_ours(fixture: &StoreFixture) {
     let (lease, record) = fixture.mine("k").await;
     assert_eq!(lease.task, request("k").id);
     assert!(lease.fence > 0);
-    assert_eq!((record.id, &record.object, record.state), (lease.task, &object("k"), TaskState::Pending));
+    assert_eq!((record.id, &record.object, record.state), (lease.task, &object("k"), TaskState::Scanning));
     assert_eq!((record.attempts, record.report.is_none(), record.steps.len()), (1, true, 0));
     assert_eq!(record, fixture.record("k").await);
 }

@@ -69,7 +69,7 @@ pub async fn one_bad_commit_disturbs_no_other(fixture: &StoreFixture) {
         let record = fixture.record(&format!("k{i}")).await;
         if i % 3 == 0 {
             fails(ErrorKind::Fenced, result);
-            assert_eq!(record.state, TaskState::Pending);
+            assert_eq!(record.state, TaskState::Scanning);
         } else {
             result.expect("written");
             assert_eq!(record.state, TaskState::Done);

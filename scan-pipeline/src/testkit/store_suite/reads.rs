@@ -19,7 +19,7 @@ fn sorted(keys: &[&str]) -> Vec<TaskId> {
 pub async fn listings_go_by_state(fixture: &StoreFixture) {
     assert_eq!(ids(fixture, TaskFilter::default()).await, []);
     for (key, changes) in [
-        ("pending", Changes::default()),
+        ("scanning", Changes::default()),
         ("handling", scanned(report(1, 1), "handling")),
         ("done", Changes { steps: vec![step("a", StepState::Done)], ..ended(TaskState::Done) }),
         ("dead", ended(TaskState::Dead)),
@@ -28,10 +28,10 @@ pub async fn listings_go_by_state(fixture: &StoreFixture) {
         fixture.commit(&lease, changes).await;
     }
     let of = |states: &[TaskState]| TaskFilter { states: states.to_vec(), ..TaskFilter::default() };
-    assert_eq!(ids(fixture, of(&[])).await, sorted(&["pending", "handling", "done", "dead"]));
+    assert_eq!(ids(fixture, of(&[])).await, sorted(&["scanning", "handling", "done", "dead"]));
     assert_eq!(ids(fixture, of(&[TaskState::Handling])).await, sorted(&["handling"]));
-    let both = [TaskState::Dead, TaskState::Pending, TaskState::Dead];
-    assert_eq!(ids(fixture, of(&both)).await, sorted(&["pending", "dead"]));
+    let both = [TaskState::Dead, TaskState::Scanning, TaskState::Dead];
+    assert_eq!(ids(fixture, of(&both)).await, sorted(&["scanning", "dead"]));
     assert_eq!(ids(fixture, of(&[TaskState::Gone])).await, []);
     let listed = fixture.store.tasks(&of(&[TaskState::Handling])).await.expect("lists");
     assert_eq!(listed, [fixture.record("handling").await]);
