@@ -111,7 +111,10 @@ impl ObjectOps for Shared {
 
 /// Processes one object while the plan happens, then everything that is left in peace, and looks at all buckets.
 /// Returns how many moments there were.
-async fn play(bucket: MemoryBucket, first: &'static str, plan: Plan) -> u32 {
+///
+/// Where an etag is a hash of the bytes, the same bytes written again within one tick of the bucket's clock are the same
+/// state to everybody. If the first was only tagged, nobody can see that the second is not: `told_apart` is false.
+async fn play(bucket: MemoryBucket, told_apart: bool, first: &'static str, plan: Plan) -> u32 {
     let rig = Rig::with(bucket);
     let shared =
         Arc::new(Shared { bucket: Arc::clone(&rig.quarantine), plan: plan.clone(), moment: AtomicU32::new(0) });
@@ -149,7 +152,7 @@ async fn play(bucket: MemoryBucket, first: &'static str, plan: Plan) -> u32 {
         Err(_) => false,
     };
     assert!(older || matches!(left.as_deref(), None | Some("locked")), "{context}: {left:?}");
-    if left.is_some() && !older {
+    if left.is_some() && !older && told_apart {
         let there = ObjectRef::new(rig.quarantine.url().clone(), KEY);
         let tags = rig.quarantine.tags(&there).await.expect("tags");
         assert_eq!(tags.get("scan-status"), Some("unscannable"), "{context}");
@@ -182,11 +185,11 @@ fn one_act_at_every_moment() {
     for first in ["fine", "infected", "locked"] {
         for kind in 0..buckets().len() {
             let bucket = || buckets().into_iter().nth(kind).expect("a kind");
-            let moments = runtime.block_on(play(bucket(), first, Plan::new()));
+            let moments = runtime.block_on(play(bucket(), kind != 2, first, Plan::new()));
             assert!(moments >= 6, "only {moments} moments");
             for moment in 0..moments {
                 for act in ACTS {
-                    runtime.block_on(play(bucket(), first, Plan::from([(moment, act)])));
+                    runtime.block_on(play(bucket(), kind != 2, first, Plan::from([(moment, act)])));
                 }
             }
         }
@@ -203,6 +206,6 @@ proptest! {
         plan in prop::collection::btree_map(0..40_u32, prop::sample::select(ACTS.to_vec()), 0..6),
     ) {
         let bucket = buckets().into_iter().nth(kind).expect("a kind");
-        runtime().block_on(play(bucket, first, plan));
+        runtime().block_on(play(bucket, kind != 2, first, plan));
     }
 }

@@ -203,7 +203,7 @@ async fn check(ways: &[Way], number: u32) {
         let mut connection = connect(&copy).await;
         execute(&mut connection, "DROP TRIGGER audit_is_not_changed; DROP TRIGGER audit_is_not_removed").await;
         let done = "(SELECT id FROM tasks WHERE state = 'done' AND place LIKE '%deleted%' AND workflow IS NOT NULL \
-                    ORDER BY id LIMIT 1)";
+                    AND id IN (SELECT task FROM steps WHERE step = 's2') ORDER BY id LIMIT 1)";
         execute(&mut connection, &tampering.replace(" R", &format!(" {number}")).replace("DONE", done)).await;
         let changed: i64 =
             sqlx::query_scalar("SELECT total_changes()").fetch_one(&mut connection).await.expect("counts");
