@@ -79,12 +79,19 @@ impl Policy {
     pub fn admits(&self, report: &Report) -> bool {
         match &report.verdict {
             // An engine that says clean without proof breaks its contract; it does not get through here either.
-            Verdict::Clean => report.coverage.proven || self.accept_unproven,
+            Verdict::Clean => {
+                let whole = report.coverage.gap_count == 0 && report.coverage.gaps.is_empty();
+                whole && (report.coverage.proven || self.accept_unproven)
+            }
             Verdict::Infected { .. } => false,
             Verdict::Unscannable { reasons } => {
+                // What is not listed may be anything.
+                let listed = report.coverage.gap_count <= reasons.len() as u64;
+                let mut all = reasons.iter().chain(&report.coverage.gaps);
                 self.accept_unproven
+                    && listed
                     && !reasons.is_empty()
-                    && reasons.iter().all(|reason| reason.kind == ReasonKind::Unproven)
+                    && all.all(|reason| reason.kind == ReasonKind::Unproven)
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::content::Content;
 use crate::engine::{ScanContext, VerdictCache};
-use crate::model::{EngineInfo, ObjectRef, Reason, ReasonKind, Report, Timestamp, Verdict};
+use crate::model::{ObjectRef, Reason, ReasonKind, Report, Timestamp, Verdict};
 use crate::store::{CacheKey, CachedReport, Changes, LeaseChange, NewAudit, TaskRecord, TaskState};
 use crate::{Error, ErrorKind, Result};
 
@@ -139,8 +139,8 @@ impl Pipeline {
     }
 }
 
-/// Holds a report against what an engine owes: it is about these bytes, and its "clean" is proven. The engines of this
-/// crate keep to it; one that somebody else wrote may not.
+/// Holds a report against what an engine owes: it is about these bytes, its "clean" is proven and without a gap, and its
+/// reasons are those of its coverage. The engines of this crate keep to it; one that somebody else wrote may not.
 fn honest(mut report: Report, content: &Content) -> Result<Report> {
     let (size, sha256) = (content.size(), content.sha256());
     if report.size.is_some_and(|seen| seen != size) || report.sha256.is_some_and(|seen| seen != sha256) {
@@ -148,16 +148,31 @@ fn honest(mut report: Report, content: &Content) -> Result<Report> {
     }
     report.size = Some(size);
     report.sha256 = Some(sha256);
-    let engine: &EngineInfo = &report.engine;
-    if report.verdict == Verdict::Clean && (!report.coverage.proven || report.coverage.gap_count > 0) {
-        let detail = Some(format!("{} says clean and does not prove it", engine.name));
-        let mut reasons = std::mem::take(&mut report.coverage.gaps);
-        if reasons.is_empty() {
-            reasons.push(Reason { kind: ReasonKind::Unproven, layer_path: String::new(), detail });
+    let coverage = &mut report.coverage;
+    let mut gaps = std::mem::take(&mut coverage.gaps);
+    let silent = match &report.verdict {
+        Verdict::Unscannable { reasons } => {
+            if *reasons != gaps {
+                let listed = std::mem::replace(&mut gaps, reasons.clone());
+                gaps.extend(listed.into_iter().filter(|gap| !reasons.contains(gap)));
+            }
+            true
         }
-        report.coverage.gap_count = report.coverage.gap_count.max(reasons.len() as u64);
-        report.coverage.gaps = reasons.clone();
-        report.verdict = Verdict::Unscannable { reasons };
+        _ => coverage.gap_count > 0,
+    };
+    let own = |kind, what: &str| {
+        let detail = Some(format!("{} {what}", report.engine.name));
+        Reason { kind, layer_path: String::new(), detail }
+    };
+    if gaps.is_empty() && silent {
+        gaps.push(own(ReasonKind::EngineReported, "does not say what it left out"));
+    } else if gaps.is_empty() && report.verdict == Verdict::Clean && !coverage.proven {
+        gaps.push(own(ReasonKind::Unproven, "says clean and does not prove it"));
+    }
+    coverage.gap_count = coverage.gap_count.max(gaps.len() as u64);
+    coverage.gaps.clone_from(&gaps);
+    if !gaps.is_empty() && !matches!(report.verdict, Verdict::Infected { .. }) {
+        report.verdict = Verdict::Unscannable { reasons: gaps };
     }
     Ok(report)
 }
