@@ -1,5 +1,9 @@
 //! From a claimed task to a report that is on record.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+
 use crate::content::Content;
 use crate::engine::{ScanContext, VerdictCache};
 use crate::model::{ObjectRef, Reason, ReasonKind, Report, Timestamp, Verdict};
@@ -97,9 +101,21 @@ impl Pipeline {
         }
         let deadline = std::time::Instant::now().checked_add(shared.options.scan_timeout);
         let context = ScanContext { name: name.to_owned(), deadline, budget: Some(shared.spool.budget().clone()) };
-        let report = honest(shared.engine.scan(content, &context).await?, content)?;
+        let report = honest(self.guarded(content, &context).await?, content)?;
         let durable = shared.cache.insert(content, name, &report).filter(|_| shared.options.durable_cache);
         Ok((report, durable))
+    }
+
+    /// The engine's scan, which neither panics nor goes on for ever: who wrote the engine may not have kept to that.
+    async fn guarded(&self, content: &Content, context: &ScanContext) -> Result<Report> {
+        let shared = &self.shared;
+        let scan = AssertUnwindSafe(async { shared.engine.scan(content, context).await }).catch_unwind();
+        // It has its deadline, and as much time again to say that it has passed.
+        match tokio::time::timeout(shared.options.scan_timeout.saturating_mul(2), scan).await {
+            Ok(Ok(report)) => report,
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Panicked, "the engine panicked")),
+            Err(_) => Err(Error::new(ErrorKind::Timeout, "the engine did not stop when its deadline had passed")),
+        }
     }
 
     /// Content beyond the spool's limit is not read; it is unscannable like any other that is too large.
