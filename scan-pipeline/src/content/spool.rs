@@ -18,6 +18,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Memory is taken from the budget in steps of this many bytes.
 const STEP: u64 = 64 << 10;
+/// Longer than anybody waits, and still a time that a clock can have.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How much a spool takes, and where it puts it.
 #[derive(Debug, Clone)]
@@ -94,7 +96,7 @@ impl Spool {
         let mut progress = started;
         let mut stream = pin!(stream);
         loop {
-            let limit = (progress + self.options.stall_timeout).min(started + self.options.max_time);
+            let limit = (progress + self.options.stall_timeout.min(FAR)).min(started + self.options.max_time.min(FAR));
             let part = match timeout_at(limit, stream.next()).await {
                 Err(_) => return Err(self.too_slow(taker.size, started)),
                 Ok(None) => break,

@@ -183,7 +183,7 @@ impl PipelineBuilder {
                 policy: self.policy,
                 store,
                 spool,
-                permits: Semaphore::new(self.options.concurrency),
+                permits: Arc::new(Semaphore::new(self.options.concurrency)),
                 options: self.options,
                 running: TaskTracker::new(),
                 owner: owner(),

@@ -1,30 +1,46 @@
 //! Holding a task's lease while it is worked on.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use crate::store::{Changes, Lease, LeaseChange, Store};
 use crate::{Error, ErrorKind, Result};
+
+/// Longer than any process lives, and still a time that a clock can have.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// The right to be at work, which ends when nobody has it any more: neither the caller nor a workflow that goes on
+/// without the caller.
+pub(super) type Permit = Arc<OwnedSemaphorePermit>;
 
 /// A lease that is given back when the work is dropped.
 pub(super) struct Held {
     lease: Lease,
     store: Arc<dyn Store>,
     ttl: Duration,
+    /// When the lease was taken or extended last, one piece of work after the other.
+    extended: Mutex<Instant>,
+    _permit: Permit,
     /// Nothing is left to give back.
     settled: bool,
 }
 
 impl Held {
-    pub(super) fn new(lease: Lease, store: Arc<dyn Store>, ttl: Duration) -> Self {
-        Self { lease, store, ttl, settled: false }
+    pub(super) fn new(lease: Lease, store: Arc<dyn Store>, ttl: Duration, permit: Permit) -> Self {
+        let extended = Mutex::new(Instant::now());
+        Self { lease, store, ttl: ttl.min(FAR), extended, _permit: permit, settled: false }
     }
 
     pub(super) fn lease(&self) -> &Lease {
         &self.lease
+    }
+
+    fn extended(&self) -> Instant {
+        *self.extended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes what happened under the lease.
@@ -42,8 +58,8 @@ impl Held {
     /// lease is about to end, the work is dropped: somebody else may begin with it.
     pub(super) async fn keep<T>(&self, work: impl Future<Output = T>) -> Result<T> {
         let beat = async {
-            let mut extended = Instant::now();
             loop {
+                let extended = self.extended();
                 tokio::time::sleep_until(extended + self.ttl / 3).await;
                 let mut why = None;
                 let abandon = extended + self.ttl.mul_f64(0.8);
@@ -52,7 +68,7 @@ impl Held {
                     let changes = Changes { lease: LeaseChange::Extend(self.ttl), ..Changes::default() };
                     match tokio::time::timeout_at(abandon, self.store.commit(&self.lease, changes)).await {
                         Ok(Ok(())) => {
-                            extended = asked;
+                            *self.extended.lock().unwrap_or_else(PoisonError::into_inner) = asked;
                             why = None;
                             break;
                         }

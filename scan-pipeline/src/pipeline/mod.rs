@@ -31,7 +31,7 @@ pub use builder::PipelineBuilder;
 pub use prefix::Progress;
 pub use upload::{Upload, UploadRequest};
 
-use lease::Held;
+use lease::{Held, Permit};
 
 /// The scheme of the pseudo-buckets of uploads, which are no objects.
 pub(crate) const UPLOAD_SCHEME: &str = "upload";
@@ -83,7 +83,7 @@ struct Shared {
     spool: Spool,
     options: builder::Options,
     /// One for each task at work.
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     /// What goes on although its caller stopped waiting.
     running: TaskTracker,
     owner: String,
@@ -173,11 +173,11 @@ impl Pipeline {
     /// The object is not there ([`ErrorKind::Gone`], when the reference was not pinned); somebody else works on it
     /// ([`ErrorKind::Busy`]); bucket, engine or store failed. A retryable error can be tried again as it is.
     pub async fn process(&self, object: ObjectRef) -> Result<Processed> {
-        let _permit = self.permit().await?;
+        let permit = self.permit().await?;
         let mut wanted = object;
         let mut superseded = 0;
         loop {
-            match self.round(&wanted).await? {
+            match self.round(&wanted, &permit).await? {
                 Round::Ended(mut done) => {
                     done.superseded = superseded;
                     return Ok(*done);
@@ -222,9 +222,9 @@ impl Pipeline {
     async fn take_up(&self, record: TaskRecord) -> Result<Option<Processed>> {
         let object = record.object.clone();
         let round = {
-            let _permit = self.permit().await?;
+            let permit = self.permit().await?;
             match self.claim(record.id, &object).await? {
-                Claim::Mine(lease, record) => self.work(self.held(lease), *record).await?,
+                Claim::Mine(lease, record) => self.work(self.held(lease, &permit), *record).await?,
                 // Another process was faster, or it is not yet time.
                 Claim::Busy { .. } | Claim::Finished(_) | Claim::NotYet { .. } => return Ok(None),
             }
@@ -258,17 +258,17 @@ impl Pipeline {
     }
 
     async fn process_again(&self, object: ObjectRef) -> Result<Processed> {
-        let _permit = self.permit().await?;
+        let permit = self.permit().await?;
         for incarnation in 1..MOST_INCARNATIONS {
             match self.claim(TaskId::of(&object, incarnation), &object).await? {
                 Claim::Finished(record) if record.state == TaskState::Dead => {}
-                claim => match self.claimed(claim).await? {
+                claim => match self.claimed(claim, &permit).await? {
                     Round::Ended(done) => return Ok(*done),
                     Round::Superseded => break,
                 },
             }
         }
-        drop(_permit);
+        drop(permit);
         self.process(object.unpinned()).await
     }
 
@@ -293,13 +293,13 @@ impl Pipeline {
         self.shared.running.reopen();
     }
 
-    async fn permit(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
+    async fn permit(&self) -> Result<Permit> {
         let closed = |_| Error::new(ErrorKind::Cancelled, "the pipeline is shut down");
-        self.shared.permits.acquire().await.map_err(closed)
+        Arc::clone(&self.shared.permits).acquire_owned().await.map(Permit::new).map_err(closed)
     }
 
     /// One round with one state of an object.
-    async fn round(&self, wanted: &ObjectRef) -> Result<Round> {
+    async fn round(&self, wanted: &ObjectRef, permit: &Permit) -> Result<Round> {
         let bucket = self.shared.buckets.of(wanted)?;
         // A version is an identity of its own: what is finished needs no look at the object, which may have moved.
         if wanted.version.is_some()
@@ -311,7 +311,7 @@ impl Pipeline {
         let object = match bucket.stat(wanted).await {
             Ok(info) => info.object,
             Err(why) if why.kind() == ErrorKind::Superseded => return Ok(Round::Superseded),
-            Err(why) if why.kind() == ErrorKind::Gone && wanted.is_pinned() => return self.gone(wanted).await,
+            Err(why) if why.kind() == ErrorKind::Gone && wanted.is_pinned() => return self.gone(wanted, permit).await,
             Err(why) => return Err(why.about(wanted.to_string())),
         };
         for incarnation in 0..MOST_INCARNATIONS {
@@ -329,7 +329,7 @@ impl Pipeline {
                         return Ok(ended(*record, true));
                     }
                 }
-                claim => return self.claimed(claim).await,
+                claim => return self.claimed(claim, permit).await,
             }
         }
         Err(Error::new(ErrorKind::Corrupt, "came back too often under the same key").about(object.to_string()))
@@ -341,13 +341,13 @@ impl Pipeline {
         self.shared.store.claim(&request).await
     }
 
-    fn held(&self, lease: crate::store::Lease) -> Held {
-        Held::new(lease, Arc::clone(&self.shared.store), self.shared.options.lease)
+    fn held(&self, lease: crate::store::Lease, permit: &Permit) -> Held {
+        Held::new(lease, Arc::clone(&self.shared.store), self.shared.options.lease, Permit::clone(permit))
     }
 
-    async fn claimed(&self, claim: Claim) -> Result<Round> {
+    async fn claimed(&self, claim: Claim, permit: &Permit) -> Result<Round> {
         match claim {
-            Claim::Mine(lease, record) => self.work(self.held(lease), *record).await,
+            Claim::Mine(lease, record) => self.work(self.held(lease, permit), *record).await,
             Claim::Finished(record) => Ok(ended(*record, true)),
             // A workflow that waits needs nobody; a scan that waits has failed, and its caller should know.
             Claim::NotYet { record, .. } if record.state == TaskState::Handling => Ok(ended(*record, true)),
@@ -365,12 +365,12 @@ impl Pipeline {
     }
 
     /// The object of an event is not there: that is on record, and it is not clean.
-    async fn gone(&self, wanted: &ObjectRef) -> Result<Round> {
+    async fn gone(&self, wanted: &ObjectRef, permit: &Permit) -> Result<Round> {
         match self.claim(TaskId::of(wanted, 0), wanted).await? {
             Claim::Mine(lease, record) => {
-                self.end(self.held(lease), &record, TaskState::Gone, "was not there any more").await
+                self.end(self.held(lease, permit), &record, TaskState::Gone, "was not there any more").await
             }
-            claim => self.claimed(claim).await,
+            claim => self.claimed(claim, permit).await,
         }
     }
 

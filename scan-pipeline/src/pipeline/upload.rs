@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use futures_util::Stream;
 
+use super::lease::Permit;
 use super::{Pipeline, Processed, Round, UPLOAD_SCHEME, ended};
 use crate::content::{Content, StreamError};
 use crate::model::{BucketUrl, ObjectRef, Report, TaskId};
@@ -134,7 +135,7 @@ impl Pipeline {
         let about = |error: Error| error.about(request.name.clone());
         // Before the permit: a slow sender keeps nobody from being scanned.
         let content = self.shared.spool.stream(stream, request.size).await.map_err(about)?;
-        let _permit = self.permit().await?;
+        let permit = self.permit().await?;
         let bucket: BucketUrl = format!("{UPLOAD_SCHEME}://uploads").parse()?;
         let id = match &request.id {
             Some(id) => id.clone(),
@@ -147,7 +148,7 @@ impl Pipeline {
                 // An earlier upload with this identity failed; here are the bytes again.
                 Claim::Finished(record) if record.state == TaskState::Dead => continue,
                 Claim::Finished(record) => Processed { record: *record, repeated: true, superseded: 0 },
-                claim => match self.upload_round(claim, &content).await? {
+                claim => match self.upload_round(claim, &content, &permit).await? {
                     Round::Ended(done) => *done,
                     Round::Superseded => return Err(about(Error::new(ErrorKind::Busy, "another upload took over"))),
                 },
@@ -169,15 +170,15 @@ impl Pipeline {
         Err(about(Error::new(ErrorKind::Corrupt, "failed too often under this id")))
     }
 
-    async fn upload_round(&self, claim: Claim, content: &Content) -> Result<Round> {
+    async fn upload_round(&self, claim: Claim, content: &Content, permit: &Permit) -> Result<Round> {
         let (lease, record) = match claim {
             Claim::Mine(lease, record) if record.report.is_none() => (lease, record),
             // Its report is on record, and only the workflow is left.
-            Claim::Mine(lease, record) => return self.work(self.held(lease), *record).await,
+            Claim::Mine(lease, record) => return self.work(self.held(lease, permit), *record).await,
             Claim::NotYet { record, .. } if record.report.is_some() => return Ok(ended(*record, true)),
-            claim => return self.claimed(claim).await,
+            claim => return self.claimed(claim, permit).await,
         };
-        let mut held = self.held(lease);
+        let mut held = self.held(lease, permit);
         let scan = held.keep(self.scan_content(content, record.object.file_name())).await.and_then(|found| found);
         let (report, cache) = match scan {
             Ok(found) => found,
