@@ -364,10 +364,11 @@ impl Pipeline {
         }
     }
 
-    /// The object of an event is not there: that is on record, and it is not clean.
+    /// The object of an event is not there: that is on record, and it is not clean. Where a workflow is under way, it
+    /// may be the workflow that has moved it, and goes on.
     async fn gone(&self, wanted: &ObjectRef, permit: &Permit) -> Result<Round> {
         match self.claim(TaskId::of(wanted, 0), wanted).await? {
-            Claim::Mine(lease, record) => {
+            Claim::Mine(lease, record) if record.state != TaskState::Handling => {
                 self.end(self.held(lease, permit), &record, TaskState::Gone, "was not there any more").await
             }
             claim => self.claimed(claim, permit).await,
