@@ -336,6 +336,10 @@ impl Pipeline {
     }
 
     async fn claim(&self, id: TaskId, object: &ObjectRef) -> Result<Claim> {
+        // Its tasks wait until their bucket is set up again, or for the pipeline that has it.
+        if object.bucket.scheme() != UPLOAD_SCHEME {
+            self.shared.buckets.of(object)?;
+        }
         let ttl = self.shared.options.lease;
         let request = ClaimRequest { id, object: object.clone(), owner: self.shared.owner.clone(), ttl };
         self.shared.store.claim(&request).await
