@@ -254,12 +254,14 @@ impl Pipeline {
         if record.object.bucket.scheme() == UPLOAD_SCHEME {
             return Err(about("was an upload, whose bytes are gone: upload it again"));
         }
-        self.process_again(record.object).await
+        // What became of the ones before it was another's story.
+        let failed = (0..MOST_INCARNATIONS).find(|incarnation| TaskId::of(&record.object, *incarnation) == task);
+        self.process_again(record.object, failed.unwrap_or_default()).await
     }
 
-    async fn process_again(&self, object: ObjectRef) -> Result<Processed> {
+    async fn process_again(&self, object: ObjectRef, failed: u32) -> Result<Processed> {
         let permit = self.permit().await?;
-        for incarnation in 1..MOST_INCARNATIONS {
+        for incarnation in failed + 1..MOST_INCARNATIONS {
             match self.claim(TaskId::of(&object, incarnation), &object).await? {
                 Claim::Finished(record) if record.state == TaskState::Dead => {}
                 claim => match self.claimed(claim, &permit).await? {
