@@ -24,7 +24,7 @@ use crate::model::{ObjectRef, Report, TaskId, Timestamp};
 use crate::objects::Buckets;
 use crate::policy::Policy;
 use crate::store::{Changes, Claim, ClaimRequest, LeaseChange, NewAudit, Store, TaskFilter, TaskRecord, TaskState};
-use crate::workflow::{Ended, Run, Runner, Workflow};
+use crate::workflow::{Ended, Run, Runner, Workflow, place_before};
 use crate::{Error, ErrorKind, Result};
 
 pub use builder::PipelineBuilder;
@@ -427,7 +427,7 @@ impl Pipeline {
             Runner::new(workflow, scanned, store, &shared.buckets, shared.options.patience, &record.steps)
         };
         let first = runner(workflow);
-        match (first.run(Place::Here).await?, workflow.fatal()) {
+        match (first.run(place_before(workflow, &record.steps)).await?, workflow.fatal()) {
             (Ended::Failed(why), Some(fatal)) => match runner(fatal).run(first.place()).await? {
                 Ended::Waiting(next_at) => Ok(Ended::Waiting(next_at)),
                 Ended::Done(_) => Ok(Ended::Failed(why)),

@@ -125,9 +125,7 @@ impl<'a> Runner<'a> {
     /// Where the steps that are done have put the object.
     pub(crate) fn place(&self) -> Place {
         let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let moved =
-            journal.values().filter_map(|record| Some((record.updated, record.output.as_ref()?.place.clone()?)));
-        moved.max_by_key(|(at, _)| *at).map_or(Place::Here, |(_, place)| place)
+        last_place(journal.values())
     }
 
     fn branch<'b>(&'b self, branch: &'b Branch, mut seen: Seen) -> BoxFuture<'b, Result<Seen, Stop>> {
@@ -287,6 +285,22 @@ impl<'a> Runner<'a> {
         journal.insert(record.step.clone(), record.clone());
         Ok(())
     }
+}
+
+/// Where steps that are no part of the workflow have put the object: those of another one that was set up before, or
+/// that it had itself before it was changed.
+pub(crate) fn place_before(workflow: &Workflow, steps: &[StepRecord]) -> Place {
+    let has = |workflow: &Workflow, record: &StepRecord| {
+        record.workflow == workflow.name() && workflow.root().steps().iter().any(|step| step.name == record.step)
+    };
+    let known =
+        |record: &StepRecord| has(workflow, record) || workflow.fatal().is_some_and(|workflow| has(workflow, record));
+    last_place(steps.iter().filter(|record| !known(record)))
+}
+
+fn last_place<'a>(records: impl Iterator<Item = &'a StepRecord>) -> Place {
+    let moved = records.filter_map(|record| Some((record.updated, record.output.as_ref()?.place.clone()?)));
+    moved.max_by_key(|(at, _)| *at).map_or(Place::Here, |(_, place)| place)
 }
 
 fn failed(step: &Step, why: Option<&str>) -> Stop {
