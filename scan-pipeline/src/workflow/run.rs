@@ -232,7 +232,7 @@ impl<'a> Runner<'a> {
         };
         let call = AssertUnwindSafe(step.handler.handle(self.scanned, &context)).catch_unwind();
         match tokio::time::timeout(step.timeout, call).await {
-            Ok(Ok(result)) => result,
+            Ok(Ok(result)) => result.and_then(keepable),
             Ok(Err(_)) => Err(HandlerError::fatal("the handler panicked")),
             Err(_) => Err(HandlerError::retryable(format!("the handler took longer than {:?}", step.timeout))),
         }
@@ -301,6 +301,16 @@ pub(crate) fn place_before(workflow: &Workflow, steps: &[StepRecord]) -> Place {
 fn last_place<'a>(records: impl Iterator<Item = &'a StepRecord>) -> Place {
     let moved = records.filter_map(|record| Some((record.updated, record.output.as_ref()?.place.clone()?)));
     moved.max_by_key(|(at, _)| *at).map_or(Place::Here, |(_, place)| place)
+}
+
+/// Refuses an output that the journal could not give back: JSON that is nested deeper than a parser goes. In the store
+/// it would hide the task, and every other on its page.
+fn keepable(output: StepOutput) -> Result<StepOutput, HandlerError> {
+    let back = serde_json::to_string(&output).and_then(|text| serde_json::from_str::<StepOutput>(&text));
+    match back {
+        Ok(_) => Ok(output),
+        Err(why) => Err(HandlerError::fatal("the handler's output cannot be kept").with_source(why)),
+    }
 }
 
 fn failed(step: &Step, why: Option<&str>) -> Stop {
