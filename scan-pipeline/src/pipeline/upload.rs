@@ -145,8 +145,8 @@ impl Pipeline {
         for incarnation in 0..super::MOST_INCARNATIONS {
             let claim = self.claim(TaskId::of(&object, incarnation), &object).await?;
             let processed = match claim {
-                // An earlier upload with this identity failed; here are the bytes again.
-                Claim::Finished(record) if record.state == TaskState::Dead => continue,
+                // An earlier upload with this identity failed, or was lost with its process; here are the bytes again.
+                Claim::Finished(record) if record.state == TaskState::Dead || record.report.is_none() => continue,
                 Claim::Finished(record) => Processed { record: *record, repeated: true, superseded: 0 },
                 claim => match self.upload_round(claim, &content, &permit).await? {
                     Round::Ended(done) => *done,
