@@ -2,6 +2,7 @@
 
 mod common;
 mod crash;
+mod hardening;
 mod interleave;
 mod objects;
 mod uploads;
