@@ -4,10 +4,13 @@ use std::error::Error as StdError;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, RETRY_AFTER};
+use hyper::{Response, StatusCode};
 
 use super::address::Refused;
+use super::client::NoAnswer;
 use crate::handler::HandlerError;
 use crate::model::Timestamp;
 
@@ -19,7 +22,7 @@ const SHOWN: usize = 200;
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// The status of a delivery, or why it is none. `to` names the receiver.
-pub(super) async fn judge(mut response: Response, to: &str) -> Result<StatusCode, HandlerError> {
+pub(super) async fn judge(mut response: Response<Incoming>, to: &str) -> Result<StatusCode, HandlerError> {
     let status = response.status();
     if status.is_success() {
         // What it says is of no interest, and if it hangs, it was delivered all the same.
@@ -47,8 +50,11 @@ pub(super) async fn judge(mut response: Response, to: &str) -> Result<StatusCode
 
 /// Why there was no answer. Everything that can change with time is retryable, a certificate that is not trusted
 /// included: it may be renewed, and the step's retry policy says when to give up.
-pub(super) fn no_answer(error: reqwest::Error, to: &str) -> HandlerError {
-    let error = error.without_url();
+pub(super) fn no_answer(error: NoAnswer, to: &str) -> HandlerError {
+    let error = match error {
+        NoAnswer::Timeout => return HandlerError::retryable(format!("{to} did not answer in time")),
+        NoAnswer::Broken(error) => error,
+    };
     let mut causes = Vec::new();
     let mut cause: Option<&(dyn StdError + 'static)> = error.source();
     while let Some(why) = cause {
@@ -60,11 +66,7 @@ pub(super) fn no_answer(error: reqwest::Error, to: &str) -> HandlerError {
     }
     // Layers repeat each other's words; the innermost knows.
     let why = causes.pop().unwrap_or_else(|| error.to_string());
-    if error.is_builder() {
-        HandlerError::fatal(format!("{to}: {why}"))
-    } else if error.is_timeout() {
-        HandlerError::retryable(format!("{to} did not answer in time"))
-    } else if error.is_connect() {
+    if error.is_connect() {
         HandlerError::retryable(format!("{to} could not be reached: {why}"))
     } else {
         HandlerError::retryable(format!("{to} gave no answer: {why}"))
@@ -72,9 +74,10 @@ pub(super) fn no_answer(error: reqwest::Error, to: &str) -> HandlerError {
 }
 
 /// The beginning of an answer, on one line.
-async fn text(response: &mut Response) -> String {
+async fn text(response: &mut Response<Incoming>) -> String {
     let mut bytes = Vec::new();
-    while let Ok(Some(part)) = response.chunk().await {
+    while let Some(Ok(frame)) = response.frame().await {
+        let Ok(part) = frame.into_data() else { continue };
         let room = MOST - bytes.len();
         bytes.extend_from_slice(&part[..part.len().min(room)]);
         if part.len() >= room {

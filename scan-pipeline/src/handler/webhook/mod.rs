@@ -25,15 +25,15 @@
 
 mod address;
 mod answer;
+mod client;
 mod sign;
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::Client;
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::Uri;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::json;
 use url::{Host, Url};
@@ -41,6 +41,8 @@ use url::{Host, Url};
 use super::{HandlerError, Place, ResultHandler, Scanned, StepContext, StepOutput};
 use crate::model::{ObjectRef, Report, TaskId, Timestamp};
 use crate::{Error, ErrorKind, Result};
+
+use client::Client;
 
 pub use sign::{Secret, SignedHeaders, TOLERANCE, verify};
 
@@ -169,24 +171,13 @@ impl WebhookBuilder {
         }
         let mut roots = crate::tls::Roots::default();
         self.roots.iter().try_for_each(|pem| roots.add_pem(pem))?;
-        let mut tls = crate::tls::client_config(&roots)?;
-        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let mut client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .https_only(!self.allow_http)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .referer(false)
-            .user_agent(concat!("scan-pipeline/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(self.connect_timeout)
-            .timeout(self.timeout);
-        if !self.allow_private {
-            client = client.dns_resolver(Arc::new(address::PublicResolver));
-        }
-        let client = client.build().map_err(|why| wrong("the client could not be made").with_source(why))?;
+        let tls = crate::tls::client_config(&roots)?;
+        let allowed = (self.allow_http, self.allow_private);
+        let client = Client::new(tls, allowed, (self.connect_timeout, self.timeout));
+        let uri = url.as_str().split('#').next().unwrap_or_default();
+        let uri = uri.parse::<Uri>().map_err(|why| wrong("is no address for HTTP").with_source(why))?;
         let secrets = self.secrets.iter().map(|secret| secret.parse()).collect::<Result<_>>()?;
-        Ok(Webhook { client, url, to, headers, secrets, event: self.event, outputs: self.outputs })
+        Ok(Webhook { client, uri, to, headers, secrets, event: self.event, outputs: self.outputs })
     }
 
     fn check_url(&self) -> Result<Url> {
@@ -223,7 +214,7 @@ impl WebhookBuilder {
 /// A handler made by [`notify`]; the [module page](self) says what it sends.
 pub struct Webhook {
     client: Client,
-    url: Url,
+    uri: Uri,
     /// Scheme, host and port. The rest can be a secret: whoever knows a chat's address can write there.
     to: String,
     headers: HeaderMap,
@@ -308,8 +299,8 @@ impl ResultHandler for Webhook {
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError> {
         let body = self.body(scanned, step)?;
         let headers = self.headers(&step.idempotency_key, &body)?;
-        let request = self.client.post(self.url.clone()).headers(headers).body(body);
-        let response = request.send().await.map_err(|why| answer::no_answer(why, &self.to))?;
+        let answer = self.client.post(&self.uri, headers, body).await;
+        let response = answer.map_err(|why| answer::no_answer(why, &self.to))?;
         let status = answer::judge(response, &self.to).await?;
         Ok(StepOutput::new(json!({ "to": self.to, "id": step.idempotency_key, "status": status.as_u16() })))
     }
