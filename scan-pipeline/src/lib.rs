@@ -27,13 +27,46 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # The path
+//!
+//! | Step | By | What it makes sure of |
+//! |---|---|---|
+//! | an object is pinned | [`objects::ObjectOps`] | every later call means this state, or fails |
+//! | its task is claimed | [`store::Store`] | a duplicate is the same task; one process at a time has it |
+//! | its bytes are taken in | [`content::Spool`] | size, time and memory are bounded; SHA-256 on the way |
+//! | they are scanned | [`engine::Engine`] | clean only with proof |
+//! | the report is recorded | [`store::Store`] | with the workflow that follows, in one commit |
+//! | the workflow runs | [`workflow::Workflow`] | each step once, journalled, with an idempotency key |
+//! | the end is recorded | [`store::audit`] | in a log that shows every change made to it |
+//!
 //! A verdict is [`Clean`](model::Verdict::Clean), [`Infected`](model::Verdict::Infected) or
-//! [`Unscannable`](model::Verdict::Unscannable); a scan that failed is an [`Error`] and no verdict. Results leave the
-//! process as [`json`].
+//! [`Unscannable`](model::Verdict::Unscannable); a scan that failed is an [`Error`] and no verdict. What the policy names
+//! no workflow for is left where it is.
+//!
+//! # Where to begin
+//!
+//! - Objects in buckets: [`Pipeline::process`], [`Pipeline::process_prefix`], and [`Pipeline::resume`] after a restart.
+//! - Uploads of a web application: [`Pipeline::process_upload`] gives the content only after a verdict that the policy
+//!   admits.
+//! - A handler of your own: [`handler::from_fn`], or the trait [`handler::ResultHandler`].
+//! - A bucket, store or engine of your own: the contract is on its module's page, and [`testkit`](#features) has the
+//!   suite that checks it.
+//! - Scans alone: [`engine::ClamAv`], or the synchronous crate below it, re-exported as [`clamav`].
+//! - Results as [`json`].
 //!
 //! # Features
 //!
-//! `cli` (default) builds the program; without it only the library's own dependencies are left.
+//! | Feature | Brings |
+//! |---|---|
+//! | `clamav` (default) | the engine that links libclamav; without it the crate needs no C library |
+//! | `sqlite` (default) | the embedded store |
+//! | `webhook`, `email` (default) | notifications by HTTPS and SMTP |
+//! | `config`, `cli` (default) | a pipeline from a TOML file; the program |
+//! | `s3`, `gcs`, `azure` | the buckets of these vendors, with crates under Apache-2.0 alone |
+//! | `object-store` | any other bucket of the crate `object_store` |
+//! | `testkit` | behaviour suites for implementations of the traits, and faults to inject |
+//!
+//! libclamav is GPL-2.0-only; the repository's README says what that means for a program that is given to others.
 
 #[cfg(feature = "clamav")]
 pub use clamav_core as clamav;

@@ -16,7 +16,7 @@ pub struct Tag {
 ///
 /// The user's tags stay. On a bucket without versions tagging cannot be conditional: a reader may see the tag on newer
 /// bytes for a moment, before it is taken off again. Copying to another bucket with
-/// [`relocate`](super::relocate) has no such moment.
+/// [`relocate`](super::relocate()) has no such moment.
 ///
 /// - What is no object (an upload) is skipped, and so is one that an earlier step has deleted.
 /// - A bucket that has no tags, or an object that has 10 of its own, is a fatal error unless it is

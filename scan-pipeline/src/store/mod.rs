@@ -5,11 +5,11 @@
 //! - **What is acknowledged is durable.** When a call returned, a crash or power cut at any later moment does not undo it.
 //! - **A commit is whole or not at all**: the task, its steps, findings, cache entry and audit entries in one transaction.
 //! - **Fenced.** Each claim of a task has a higher fence. A commit with a stale one changes nothing and fails with
-//!   [`ErrorKind::Fenced`](crate::ErrorKind::Fenced). A lease that ran out may be claimed by anyone.
+//!   [`ErrorKind::Fenced`]. A lease that ran out may be claimed by anyone.
 //! - **A lease that was given back is gone.** A commit with it is refused like one with a stale fence.
 //! - **Terminal is terminal.** A task that is done, superseded, gone or dead is never claimed and never written again.
 //! - **No end without its entry.** A commit that brings a task to a terminal state carries an audit entry of the kind
-//!   `task.<state>` ([`NewAudit::task`]), or is refused with [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)
+//!   `task.<state>` ([`NewAudit::task`]), or is refused with [`ErrorKind::InvalidInput`]
 //!   ([`Changes::check`]).
 //! - **Attempts are counted at the claim**, before anything is done, and only for a task that waits for its scan. A task
 //!   whose workflow is under way is claimed to resume it, which is no attempt.

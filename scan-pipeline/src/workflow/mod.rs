@@ -124,8 +124,8 @@ impl Workflow {
 
     /// What runs when a step has failed for good, before the task is dead.
     #[must_use]
-    pub fn on_fatal(mut self, workflow: Self) -> Self {
-        self.on_fatal = Some(Arc::new(workflow));
+    pub fn on_fatal(mut self, workflow: impl Into<Arc<Self>>) -> Self {
+        self.on_fatal = Some(workflow.into());
         self
     }
 

@@ -13,7 +13,7 @@
 //!     "status": "clean", "report": {"verdict": {"status": "clean", "threats": [], "reasons": []}}}}
 //! ```
 //!
-//! `report` is the whole form of [`Report`](crate::model::Report). With [`WebhookBuilder::with_outputs`] there is
+//! `report` is the whole form of [`Report`]. With [`WebhookBuilder::with_outputs`] there is
 //! `outputs` as well.
 //!
 //! # Where to
