@@ -84,6 +84,9 @@ impl Config {
         if let Some(ttl) = limits.lease {
             builder = builder.lease(ttl);
         }
+        if let Some(unchanged) = limits.settle {
+            builder = builder.settle(unchanged);
+        }
         if let Some(longest) = limits.patience {
             builder = builder.patience(longest);
         }

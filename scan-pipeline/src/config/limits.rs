@@ -19,6 +19,7 @@ pub(super) struct LimitsSpec {
     pub(super) scan_attempts: Option<u32>,
     pub(super) lease: Option<Duration>,
     pub(super) patience: Option<Duration>,
+    pub(super) settle: Option<Duration>,
     pub(super) verdict_cache: Option<usize>,
     pub(super) durable_verdict_cache: Option<bool>,
 }
@@ -54,6 +55,7 @@ pub(super) fn limits(root: &Section<'_>) -> LimitsSpec {
             scan_attempts: limits.count("scan_attempts", 1..=1000).and_then(|count| u32::try_from(count).ok()),
             lease: limits.time("lease", SECOND..=DAY),
             patience: limits.time("patience", Duration::ZERO..=DAY),
+            settle: limits.time("settle", Duration::ZERO..=DAY),
             verdict_cache: limits.count("verdict_cache", 0..=1 << 30).map(|count| count as usize),
             durable_verdict_cache: limits.flag("durable_verdict_cache"),
         };

@@ -166,6 +166,14 @@ impl Engine for ClamAv {
         }
     }
 
+    async fn refresh_definitions(&self) -> Result<bool> {
+        let outdated = self.is_outdated().await?;
+        if outdated {
+            self.reload().await?;
+        }
+        Ok(outdated)
+    }
+
     async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report> {
         let name = context.label();
         let (input, wanted) = match content.memory() {

@@ -71,6 +71,14 @@ impl Engine for Group {
         join_infos(&infos.iter().collect::<Vec<_>>())
     }
 
+    async fn refresh_definitions(&self) -> Result<bool> {
+        let mut any = false;
+        for engine in self.engines.iter() {
+            any |= engine.refresh_definitions().await?;
+        }
+        Ok(any)
+    }
+
     async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report> {
         // The first failure drops the other scans, which stops them.
         let reports = try_join_all(self.engines.iter().map(|engine| engine.scan(content, context))).await?;

@@ -52,6 +52,16 @@ pub trait Engine: Send + Sync + 'static {
     ///
     /// The engine failed, and nothing is known about the content.
     async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report>;
+
+    /// Takes up newer definitions if there are any, and says whether there were. Scans go on meanwhile. An engine whose
+    /// definitions are not its own affair has nothing to do here.
+    ///
+    /// # Errors
+    ///
+    /// They could not be loaded; the old ones go on serving.
+    async fn refresh_definitions(&self) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// What an engine is told about a scan, beside the bytes.

@@ -245,3 +245,21 @@ async fn with_an_engine_that_has_proof_clamd_only_adds() {
     // Neither an engine whose definitions are not known, nor one that has no proof, is for the cache.
     assert_eq!(group.info().generation, "");
 }
+
+#[cfg(feature = "clamav")]
+#[tokio::test]
+async fn newer_definitions_are_taken_up_and_bad_ones_are_not() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let first = marker::test_definitions(dir.path()).expect("definitions");
+    let folder = first.parent().expect("a folder").to_owned();
+    let engine = ClamAv::builder().definitions(&folder).threads(1).build().await.expect("an engine");
+    let old = engine.info().generation;
+    assert!(!engine.refresh_definitions().await.expect("looked"));
+    std::fs::write(folder.join("more.ndb"), "More.Test:0:*:6d6f7265206f662069742e2e2e\n").expect("written");
+    assert!(engine.refresh_definitions().await.expect("loaded"));
+    let new = engine.info().generation;
+    assert_ne!(new, old);
+    std::fs::write(folder.join("bad.ndb"), "this is no signature\n").expect("written");
+    assert!(engine.refresh_definitions().await.is_err());
+    assert_eq!(engine.info().generation, new, "the old ones go on serving");
+}

@@ -182,7 +182,7 @@ impl ObjectOps for MemoryBucket {
     }
 
     fn caps(&self) -> Caps {
-        Caps { versions: self.options.versions, tags: true, pinned_delete: true }
+        Caps { versions: self.options.versions, tags: true, pinned_delete: true, whole_objects: true }
     }
 
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {

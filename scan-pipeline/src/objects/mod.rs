@@ -97,6 +97,9 @@ pub struct Caps {
     pub tags: bool,
     /// A delete can be made conditional on the etag, or names a version.
     pub pinned_delete: bool,
+    /// Objects appear whole. Where they do not (a directory that others write to), one may still be growing when it is
+    /// first seen; a pipeline then waits until it has not changed for a while.
+    pub whole_objects: bool,
 }
 
 /// What is known of an object without reading it.

@@ -179,7 +179,7 @@ impl ObjectOps for ObjectStoreBucket {
     }
 
     fn caps(&self) -> Caps {
-        Caps { versions: false, tags: self.tag_store.is_some(), pinned_delete: false }
+        Caps { versions: false, tags: self.tag_store.is_some(), pinned_delete: false, whole_objects: true }
     }
 
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {

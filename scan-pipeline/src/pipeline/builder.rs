@@ -32,6 +32,7 @@ pub struct PipelineBuilder {
 pub(super) struct Options {
     pub(super) concurrency: usize,
     pub(super) lease: Duration,
+    pub(super) settle: Duration,
     pub(super) patience: Duration,
     pub(super) scan_timeout: Duration,
     pub(super) scan_retry: RetryPolicy,
@@ -45,6 +46,7 @@ impl Default for Options {
         Self {
             concurrency: cores * 8,
             lease: Duration::from_secs(30),
+            settle: Duration::from_secs(2),
             patience: Duration::from_secs(2),
             scan_timeout: Duration::from_secs(600),
             scan_retry,
@@ -114,6 +116,15 @@ impl PipelineBuilder {
     #[must_use]
     pub fn lease(mut self, ttl: Duration) -> Self {
         self.options.lease = ttl;
+        self
+    }
+
+    /// Sets how long an object in a directory has to be unchanged before it is worked on: a file that somebody still
+    /// writes to must not be moved away under their hands. Default 2 seconds; buckets whose objects appear whole need no
+    /// such time. Writers who are slower than that should write elsewhere and rename the file into the bucket.
+    #[must_use]
+    pub fn settle(mut self, unchanged: Duration) -> Self {
+        self.options.settle = unchanged;
         self
     }
 

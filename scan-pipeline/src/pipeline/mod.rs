@@ -21,7 +21,7 @@ use crate::content::Spool;
 use crate::engine::{Engine, VerdictCache};
 use crate::handler::{Place, Scanned};
 use crate::model::{ObjectRef, Report, TaskId, Timestamp};
-use crate::objects::Buckets;
+use crate::objects::{Buckets, ObjectOps};
 use crate::policy::Policy;
 use crate::store::{Changes, Claim, ClaimRequest, LeaseChange, NewAudit, Store, TaskFilter, TaskRecord, TaskState};
 use crate::workflow::{Ended, Run, Runner, Workflow, place_before};
@@ -37,6 +37,8 @@ use lease::{Held, Permit};
 pub(crate) const UPLOAD_SCHEME: &str = "upload";
 /// How often the current state is taken instead of one that was superseded, before the caller is told to come back.
 const MOST_SUPERSEDED: u32 = 8;
+/// How many times the time to settle is waited for an object that is still written to.
+const MOST_SETTLING: u32 = 5;
 /// How often the same bytes may come back under the same key, at the same instant, and be handled anew.
 const MOST_INCARNATIONS: u32 = 1000;
 
@@ -310,8 +312,8 @@ impl Pipeline {
         {
             return Ok(ended(record, true));
         }
-        let object = match bucket.stat(wanted).await {
-            Ok(info) => info.object,
+        let object = match self.settled(&**bucket, wanted).await {
+            Ok(object) => object,
             Err(why) if why.kind() == ErrorKind::Superseded => return Ok(Round::Superseded),
             Err(why) if why.kind() == ErrorKind::Gone && wanted.is_pinned() => return self.gone(wanted, permit).await,
             Err(why) => return Err(why.about(wanted.to_string())),
@@ -335,6 +337,26 @@ impl Pipeline {
             }
         }
         Err(Error::new(ErrorKind::Corrupt, "came back too often under the same key").about(object.to_string()))
+    }
+
+    /// What is there, once nobody seems to write to it any more.
+    async fn settled(&self, bucket: &dyn ObjectOps, wanted: &ObjectRef) -> Result<ObjectRef> {
+        let settle = self.shared.options.settle;
+        let give_up = tokio::time::Instant::now() + settle.saturating_mul(MOST_SETTLING);
+        loop {
+            let object = bucket.stat(wanted).await?.object;
+            let (now, Some(modified)) = (Timestamp::now(), object.modified) else { return Ok(object) };
+            let age = now.since(modified);
+            // A time in the future says nothing about when it was written.
+            if bucket.caps().whole_objects || modified > now || age >= settle {
+                return Ok(object);
+            }
+            if tokio::time::Instant::now() >= give_up {
+                let why = "is still being written to; come back when it has not changed for a while";
+                return Err(Error::new(ErrorKind::Busy, why).about(wanted.to_string()));
+            }
+            tokio::time::sleep(settle - age).await;
+        }
     }
 
     async fn claim(&self, id: TaskId, object: &ObjectRef) -> Result<Claim> {

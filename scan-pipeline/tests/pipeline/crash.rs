@@ -175,6 +175,7 @@ async fn pipeline(dir: &Path, points: &Points) -> Pipeline {
                 .unscannable(Workflow::new("hold").parallel([tag_step(), notify(dir, points).into()])),
         )
         .lease(LEASE)
+        .settle(Duration::ZERO)
         .scan_retry(quick())
         // One after the other, so that the n-th point is the same in each run.
         .concurrency(1)

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use scan_pipeline::engine::{Closure, Engine, ScanContext};
 use scan_pipeline::model::{EngineInfo, ObjectRef, ReasonKind, Report, Verdict};
-use scan_pipeline::objects::{MemoryBucket, ObjectOps};
+use scan_pipeline::objects::{LocalBucket, MemoryBucket, ObjectOps};
 use scan_pipeline::pipeline::Progress;
 use scan_pipeline::store::{SqliteStore, TaskState};
+use scan_pipeline::workflow::Workflow;
 use scan_pipeline::{ErrorKind, Pipeline, Policy, Result};
 
 use crate::common::{Rig, get, kind, put, whole};
@@ -261,4 +262,50 @@ async fn verdicts_are_remembered_by_content_in_the_store_too() {
         assert_eq!(rig.scans.get(), 1, "round {round}");
         assert!(matches!(report.verdict, Verdict::Infected { threats } if threats[0].layer_path == key));
     }
+}
+
+#[tokio::test]
+async fn a_file_that_is_still_being_written_is_left_to_its_writer() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["in", "out"] {
+        std::fs::create_dir(dir.path().join(name)).expect("a directory");
+    }
+    let (rig, settle) = (Rig::new(), std::time::Duration::from_millis(400));
+    let open = async |name: &str| Arc::new(LocalBucket::open(dir.path().join(name)).await.expect("a bucket"));
+    let builder = rig.builder().await.bucket("in", open("in").await).bucket("out", open("out").await).settle(settle);
+    let policy = Policy::new().clean(Workflow::new("w").then(scan_pipeline::handler::relocate("out")));
+    let pipeline = builder.policy(policy).build().expect("a pipeline");
+
+    let path = dir.path().join("in/a.txt");
+    let mut file = std::fs::File::create(&path).expect("made");
+    let process = tokio::spawn({
+        let pipeline = pipeline.clone();
+        async move { pipeline.process(pipeline.object("in", "a.txt")?).await }
+    });
+    for i in 0..10 {
+        tokio::time::sleep(settle / 5).await;
+        std::io::Write::write_all(&mut file, &[b'0' + i]).expect("written");
+    }
+    drop(file);
+    let done = process.await.expect("no panic").expect("done");
+    assert_eq!(done.record.state, TaskState::Done);
+    assert_eq!(std::fs::read_to_string(dir.path().join("out/a.txt")).expect("moved"), "0123456789");
+
+    // Without an end of the writing there is an end of the waiting.
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writer = std::thread::spawn({
+        let (stop, path) = (Arc::clone(&stop), dir.path().join("in/b.txt"));
+        move || {
+            let mut file = std::fs::File::create(path).expect("made");
+            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                std::io::Write::write_all(&mut file, b"x").expect("written");
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+        }
+    });
+    tokio::time::sleep(settle / 4).await;
+    let busy = pipeline.process(pipeline.object("in", "b.txt").expect("a bucket")).await;
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    writer.join().expect("no panic");
+    assert_eq!(kind(busy), ErrorKind::Busy);
 }

@@ -24,6 +24,8 @@ use crate::{EXIT_CLEAN, EXIT_ERROR, EXIT_LOOK, complain, from};
 
 /// Time between two looks for workflows whose back-off is over.
 const RESUME: Duration = Duration::from_secs(5);
+/// Time between two looks for newer definitions.
+const REFRESH: Duration = Duration::from_secs(600);
 
 /// Runs a pipeline to its end and returns the exit code.
 pub(crate) async fn run(args: &RunArgs) -> io::Result<u8> {
@@ -94,6 +96,24 @@ fn listen(stop: &CancellationToken) -> io::Result<()> {
     Ok(())
 }
 
+/// Looks for newer definitions from time to time. Those that cannot be loaded are complained about, and change nothing.
+fn refresh_definitions(pipeline: &Pipeline, stop: &CancellationToken) {
+    let (engine, stop) = (std::sync::Arc::clone(pipeline.engine()), stop.clone());
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(REFRESH) => {}
+                () = stop.cancelled() => return,
+            }
+            match engine.refresh_definitions().await {
+                Ok(true) => tracing::info!(generation = engine.info().generation, "newer definitions are loaded"),
+                Ok(false) => {}
+                Err(why) => complain(&format!("warning: the definitions stay as they are: {why}")),
+            }
+        }
+    });
+}
+
 struct Runner<'a> {
     args: &'a RunArgs,
     config: &'a Config,
@@ -156,6 +176,7 @@ impl Runner<'_> {
     }
 
     async fn forever(&mut self) -> io::Result<()> {
+        refresh_definitions(&self.pipeline, &self.stop);
         let mut resumed = self.resume_from_time_to_time();
         if !self.args.json {
             let buckets: Vec<_> = self.config.watched().map(|(name, _)| name).collect();

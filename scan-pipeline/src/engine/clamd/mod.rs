@@ -22,9 +22,9 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// # It never says clean
 ///
-/// clamd's `OK` means that it found nothing in what it looked at, and it does not tell what that was. Seen on 1.4.6, on
-/// content with something to find: `OK` for a file over its `MaxFileSize`, after its `MaxScanTime`, and, with
-/// descriptors, when its temporary directory is gone. So `OK` is
+/// clamd's `OK` means that it found nothing in what it looked at, and it does not tell what that was. Seen on 1.4.6:
+/// `OK` for content with something to find, in a file over its `MaxFileSize` and, with descriptors, when its temporary
+/// directory is gone; and `OK` after its `MaxScanTime` was over. So `OK` is
 /// [`Unscannable`](Verdict::Unscannable) with the one reason [`Unproven`](ReasonKind::Unproven). There are two things to
 /// do with that: [`Policy::accept_unproven`](crate::Policy::accept_unproven), which believes the server, or a
 /// [`Group`](super::Group) with an engine that has proof.

@@ -230,7 +230,7 @@ impl ObjectOps for LocalBucket {
     }
 
     fn caps(&self) -> Caps {
-        Caps { versions: false, tags: self.tagged(), pinned_delete: true }
+        Caps { versions: false, tags: self.tagged(), pinned_delete: true, whole_objects: false }
     }
 
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {

@@ -199,7 +199,7 @@ impl ObjectOps for S3Bucket {
 
     fn caps(&self) -> Caps {
         let versions = self.0.versioning == Versioning::Enabled;
-        Caps { versions, tags: true, pinned_delete: versions || self.0.conditional_delete }
+        Caps { versions, tags: true, pinned_delete: versions || self.0.conditional_delete, whole_objects: true }
     }
 
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {
