@@ -166,14 +166,15 @@ async fn migrate(connection: &mut SqliteConnection, migrations: &[&'static str])
 async fn version(connection: &mut SqliteConnection, ours: usize) -> Result<usize> {
     let reading = failed("reading the store's version");
     let mut pragma = [0_i64; 3];
+    // Another process may be making the store between two of them, so what tells it from a stranger's comes last.
     for (value, sql) in pragma.iter_mut().zip([
-        "SELECT application_id FROM pragma_application_id",
-        "SELECT user_version FROM pragma_user_version",
         "SELECT count(*) FROM sqlite_schema",
+        "SELECT user_version FROM pragma_user_version",
+        "SELECT application_id FROM pragma_application_id",
     ]) {
         *value = sqlx::query_scalar(sql).fetch_one(&mut *connection).await.map_err(&reading)?;
     }
-    let [application, version, tables] = pragma;
+    let [tables, version, application] = pragma;
     if application != APPLICATION && (application, version, tables) != (0, 0, 0) {
         return Err(Error::new(ErrorKind::Corrupt, "this is a database of another program, and is left alone"));
     }
