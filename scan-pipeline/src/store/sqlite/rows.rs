@@ -60,19 +60,29 @@ impl TaskRow {
 
     /// The task as others see it, with its report.
     pub(super) async fn record(self, connection: &mut SqliteConnection, with_steps: bool) -> Result<TaskRecord> {
+        let mut record = self.alone()?;
+        record.report = report(connection, record.id).await?;
+        if with_steps {
+            record.steps = steps(connection, record.id).await?;
+        }
+        Ok(record)
+    }
+
+    /// The task without what the other tables hold of it.
+    pub(super) fn alone(self) -> Result<TaskRecord> {
         Ok(TaskRecord {
             id: self.id,
             object: json(&self.object)?,
             state: self.state,
             attempts: self.attempts,
-            report: report(connection, self.id).await?,
+            report: None,
             workflow: self.workflow,
             place: json(&self.place)?,
             next_at: self.next_at.map(Timestamp),
             error: self.error,
             created: Timestamp(self.created),
             updated: Timestamp(self.updated),
-            steps: if with_steps { steps(connection, self.id).await? } else { Vec::new() },
+            steps: Vec::new(),
         })
     }
 }

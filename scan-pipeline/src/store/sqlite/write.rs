@@ -36,9 +36,8 @@ impl Prepared {
 /// Takes a task's lease, or says why not.
 pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequest) -> Result<Claim> {
     let now = Timestamp::now();
-    let mut row = match rows::task_row(connection, request.id).await? {
-        Some(row) => row,
-        None => new_task(connection, request, now).await?,
+    let Some(mut row) = rows::task_row(connection, request.id).await? else {
+        return first_claim(connection, request, now).await;
     };
     if row.state.is_terminal() {
         return Ok(Claim::Finished(Box::new(row.record(connection, true).await?)));
@@ -64,35 +63,41 @@ pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequ
     Ok(Claim::Mine(lease, Box::new(row.record(connection, true).await?)))
 }
 
-async fn new_task(connection: &mut SqliteConnection, request: &ClaimRequest, now: Timestamp) -> Result<TaskRow> {
+/// Makes the task and takes its lease, in one statement: nothing else can be known of it.
+async fn first_claim(connection: &mut SqliteConnection, request: &ClaimRequest, now: Timestamp) -> Result<Claim> {
     let row = TaskRow {
         id: request.id,
         object: json(&request.object)?,
-        state: TaskState::Pending,
-        attempts: 0,
+        state: TaskState::Scanning,
+        attempts: 1,
         workflow: None,
         place: json(&Place::Here)?,
         next_at: None,
         error: None,
         created: now.0,
         updated: now.0,
-        fence: 0,
-        lease_owner: None,
-        lease_until: None,
+        fence: 1,
+        lease_owner: Some(request.owner.clone()),
+        lease_until: Some(now.plus(request.ttl).0),
     };
     sqlx::query(
-        "INSERT INTO tasks (id, object, state, attempts, place, created, updated, fence) \
-         VALUES (?1, ?2, ?3, 0, ?4, ?5, ?5, 0)",
+        "INSERT INTO tasks (id, object, state, attempts, place, created, updated, fence, lease_owner, lease_until) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)",
     )
     .bind(row.id.0.0.to_vec())
     .bind(row.object.clone())
     .bind(row.state.as_str())
+    .bind(row.attempts)
     .bind(row.place.clone())
     .bind(now.0)
+    .bind(row.fence)
+    .bind(row.lease_owner.clone())
+    .bind(row.lease_until)
     .execute(connection)
     .await
     .map_err(failed("writing a task"))?;
-    Ok(row)
+    let lease = Lease { task: row.id, fence: row.fence.cast_unsigned() };
+    Ok(Claim::Mine(lease, Box::new(row.alone()?)))
 }
 
 /// Writes what happened. `head` is the end of the audit log as this transaction has it.
