@@ -35,7 +35,9 @@ impl<F> Closure<F>
 where
     F: Fn(&[u8], &str) -> Result<crate::model::Verdict> + Send + Sync + 'static,
 {
-    /// Wraps a function of the bytes and their name. It vouches for its verdicts: its "clean" counts as proven.
+    /// Wraps a function of the bytes and their name. It vouches for its verdicts: its "clean" counts as proven. Verdicts
+    /// are remembered, also in the store: a function that answers differently than an earlier one of this name needs
+    /// another [generation](Self::with_generation), or old answers go on being given.
     pub fn new(name: impl Into<String>, scan: F) -> Self {
         Self { info: EngineInfo::new(name, env!("CARGO_PKG_VERSION"), "0"), scan: std::sync::Arc::new(scan) }
     }

@@ -26,8 +26,8 @@ impl UploadRequest {
         Self { name: name.into(), ..Self::default() }
     }
 
-    /// Gives the upload an identity of the application's: a second upload with the same one is the same task, if it
-    /// has the same bytes. Without one each upload is its own.
+    /// Gives the upload an identity of the application's: a second upload with the same one, and the same
+    /// name, is the same task if it has the same bytes, and refused if it has others. Without one each upload is its own.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());

@@ -310,6 +310,21 @@ async fn endless_times_are_times() {
     assert_eq!(done.record.state, TaskState::Done);
 }
 
+#[tokio::test]
+async fn a_copy_under_the_prefix_that_is_listed_is_not_copied_again() {
+    use futures_util::StreamExt;
+    let rig = Rig::new();
+    let policy = Policy::new().infected(Workflow::new("w").then(relocate("quarantine").prefix("z/")));
+    let pipeline = rig.builder().await.policy(policy).concurrency(1).build().expect("a pipeline");
+    rig.drop_in("k", "infected").await;
+    for round in 1..=3 {
+        let seen: Vec<_> = pipeline.process_prefix("quarantine").expect("a bucket").collect().await;
+        assert_eq!(seen.len(), 1);
+        assert!(get(&*rig.quarantine, "z/k").await.is_some(), "moved on in round {round}");
+    }
+    whole(&pipeline).await;
+}
+
 /// A store to which no lease can be extended, without a word about it.
 #[derive(Debug)]
 struct Stalls(SqliteStore);

@@ -39,6 +39,11 @@ impl KeyRule {
         Template::parse(template, "key").map(Self::Template)
     }
 
+    /// Whether a key has the prefix that would be put before it.
+    pub(super) fn is_prefix_of(&self, key: &str) -> bool {
+        matches!(self, Self::Prefix(prefix) if !prefix.is_empty() && key.starts_with(prefix))
+    }
+
     pub(super) fn make(&self, scanned: &Scanned, from: &ObjectRef) -> String {
         match self {
             Self::Prefix(prefix) => format!("{prefix}{}", from.key),

@@ -94,7 +94,8 @@ pub fn relocate(bucket: impl Into<String>) -> Relocate {
 }
 
 impl Relocate {
-    /// Puts this before the key, as it is: end it with a slash for a folder.
+    /// Puts this before the key, as it is: end it with a slash for a folder. Within one bucket, what begins with the
+    /// prefix already is not moved, which is a fatal error: a copy that is scanned itself would be moved for ever.
     #[must_use]
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.key = KeyRule::Prefix(prefix.into());
@@ -228,6 +229,14 @@ impl Errand<'_> {
         }
         if self.from.bucket == *self.dest.url() && self.from.key == key {
             let why = format!("{}: is to be moved to where it is; name another bucket, a prefix or a key", self.from);
+            return Err(HandlerError::fatal(why));
+        }
+        // Where new objects are scanned, the copy is one: it would be moved again and again, deeper each time.
+        if self.from.bucket == *self.dest.url() && self.rule.key.is_prefix_of(&self.from.key) {
+            let why = format!(
+                "{}: begins with the prefix already that it is to be moved under; scan another prefix, or name another bucket",
+                self.from
+            );
             return Err(HandlerError::fatal(why));
         }
         Ok(())
