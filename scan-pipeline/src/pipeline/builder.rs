@@ -185,6 +185,8 @@ impl PipelineBuilder {
                 left.join(", ")
             );
         }
+        let running = TaskTracker::new();
+        running.close();
         let spool = Spool::new(self.spool, self.budget.unwrap_or_default());
         Ok(Pipeline {
             shared: Arc::new(Shared {
@@ -196,7 +198,7 @@ impl PipelineBuilder {
                 spool,
                 permits: Arc::new(Semaphore::new(self.options.concurrency)),
                 options: self.options,
-                running: TaskTracker::new(),
+                running,
                 owner: owner(),
             }),
         })

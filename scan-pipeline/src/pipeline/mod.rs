@@ -86,7 +86,8 @@ struct Shared {
     options: builder::Options,
     /// One for each task at work.
     permits: Arc<Semaphore>,
-    /// What goes on although its caller stopped waiting.
+    /// What goes on although its caller stopped waiting. Closed from the start, which keeps nothing out: it only lets
+    /// everyone who waits for it come to an end.
     running: TaskTracker,
     owner: String,
 }
@@ -292,9 +293,7 @@ impl Pipeline {
 
     /// Waits until the workflows that have begun are at an end. New ones may begin meanwhile: stop calling first.
     pub async fn drain(&self) {
-        self.shared.running.close();
         self.shared.running.wait().await;
-        self.shared.running.reopen();
     }
 
     async fn permit(&self) -> Result<Permit> {

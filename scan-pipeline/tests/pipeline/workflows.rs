@@ -171,7 +171,7 @@ async fn a_renamed_or_removed_workflow_gives_way_to_the_policy() {
             builder.shared_store(store).patience(Duration::ZERO).build().expect("a pipeline")
         }
     };
-    let wait = RetryPolicy { initial: Duration::from_millis(2), factor: 1.0, ..RetryPolicy::default() };
+    let wait = RetryPolicy { initial: Duration::from_millis(300), factor: 1.0, ..RetryPolicy::default() };
     let old = build(Workflow::new("old").then(flaky("a", 1, &calls).retry(wait))).await;
     assert_eq!(old.process(rig.drop_in("k", "fine").await).await.expect("waits").record.state, TaskState::Handling);
     let new = build(Workflow::new("new").then(note("b", &calls))).await;
