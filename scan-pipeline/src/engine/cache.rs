@@ -28,7 +28,7 @@ const UNIT: usize = 1 << 10;
 /// use scan_pipeline::model::Verdict;
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), scan_pipeline::Error> {
-/// let (cache, engine) = (VerdictCache::new(1000), Closure::new("test", |_, _| Ok(Verdict::Clean)));
+/// let (cache, engine) = (VerdictCache::new(1000), Closure::new("test", |_, _| Ok(Verdict::Clean)).with_generation("1"));
 /// let content = Content::from_bytes("text");
 /// let key = VerdictCache::key(&content, &engine.info(), "a.txt").expect("its definitions are known");
 /// assert!(cache.get(&key, &content, "a.txt").is_none()); // then: store.cached(&key) and cache.admit(..)

@@ -35,14 +35,15 @@ impl<F> Closure<F>
 where
     F: Fn(&[u8], &str) -> Result<crate::model::Verdict> + Send + Sync + 'static,
 {
-    /// Wraps a function of the bytes and their name. It vouches for its verdicts: its "clean" counts as proven. Verdicts
-    /// are remembered, also in the store: a function that answers differently than an earlier one of this name needs
-    /// another [generation](Self::with_generation), or old answers go on being given.
+    /// Wraps a function of the bytes and their name. It vouches for its verdicts: its "clean" counts as proven. They are
+    /// not remembered, since nobody knows when the function answers differently; see
+    /// [`with_generation`](Self::with_generation).
     pub fn new(name: impl Into<String>, scan: F) -> Self {
-        Self { info: EngineInfo::new(name, env!("CARGO_PKG_VERSION"), "0"), scan: std::sync::Arc::new(scan) }
+        Self { info: EngineInfo::new(name, env!("CARGO_PKG_VERSION"), ""), scan: std::sync::Arc::new(scan) }
     }
 
-    /// Sets the generation of definitions, on which verdict caches depend.
+    /// Lets verdicts be remembered, also in the store and over restarts. A function that answers differently than an
+    /// earlier one of this name needs another generation, or old answers go on being given.
     #[must_use]
     pub fn with_generation(mut self, generation: impl Into<String>) -> Self {
         self.info.generation = generation.into();

@@ -45,7 +45,8 @@ impl Held {
 
     /// Writes what happened under the lease.
     pub(super) async fn commit(&mut self, changes: Changes) -> Result<()> {
-        let settles = changes.lease == LeaseChange::Release || changes.state.is_some_and(|state| state.is_terminal());
+        let settles = matches!(changes.lease, LeaseChange::Release | LeaseChange::Return)
+            || changes.state.is_some_and(|state| state.is_terminal());
         let result = self.store.commit(&self.lease, changes).await;
         self.settled |= match &result {
             Ok(()) => settles,
@@ -105,7 +106,7 @@ impl Drop for Held {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let (lease, store) = (self.lease.clone(), Arc::clone(&self.store));
         runtime.spawn(async move {
-            let changes = Changes { lease: LeaseChange::Release, ..Changes::default() };
+            let changes = Changes { lease: LeaseChange::Return, ..Changes::default() };
             if let Err(why) = store.commit(&lease, changes).await {
                 tracing::debug!(task = %lease.task, error = %why, "a lease could not be given back; it will run out");
             }

@@ -288,6 +288,8 @@ pub enum LeaseChange {
     Extend(Duration),
     /// It is given back.
     Release,
+    /// It is given back, and a scan that had begun with it does not count as an attempt: the caller stopped it.
+    Return,
 }
 
 /// Which tasks to list.

@@ -46,6 +46,7 @@ pub(crate) fn engine(scans: &Count) -> impl Engine + use<> {
             Verdict::Clean
         })
     })
+    .with_generation("1")
 }
 
 pub(crate) struct Rig {

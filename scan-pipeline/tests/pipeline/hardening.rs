@@ -416,3 +416,47 @@ async fn drains_at_the_same_time_all_come_to_their_end() {
         assert!(tokio::time::timeout(Duration::from_secs(5), all).await.is_ok(), "one waits for ever: {round}");
     }
 }
+
+/// Begins, and never ends.
+struct Endless(tokio::sync::mpsc::UnboundedSender<()>);
+
+#[async_trait::async_trait]
+impl Engine for Endless {
+    fn info(&self) -> EngineInfo {
+        EngineInfo::new("endless", "1", "")
+    }
+
+    async fn scan(&self, _: &Content, _: &ScanContext) -> Result<Report> {
+        let _ = self.0.send(());
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_scan_that_its_caller_stops_is_no_failed_attempt() {
+    let rig = Rig::new();
+    let store = Arc::new(SqliteStore::in_memory().await.expect("a store"));
+    let (begun, mut begins) = tokio::sync::mpsc::unbounded_channel();
+    let builder = rig.builder().await.shared_store(store.clone());
+    let stopped = builder.engine(Endless(begun)).build().expect("a pipeline");
+    let object = rig.drop_in("a.txt", "fine").await;
+    for round in 0..10 {
+        // The lease is given back behind the caller's back.
+        loop {
+            tokio::select! {
+                result = stopped.process(object.clone()) => assert_eq!(kind(result), ErrorKind::Busy, "round {round}"),
+                _ = begins.recv() => break,
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let patient = rig.builder().await.shared_store(store.clone()).build().expect("a pipeline");
+    let done = loop {
+        match patient.process(object.clone()).await {
+            Ok(done) => break done,
+            Err(why) => assert_eq!(why.kind(), ErrorKind::Busy, "{why}"),
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!((done.record.state, done.record.attempts), (TaskState::Done, 1));
+}

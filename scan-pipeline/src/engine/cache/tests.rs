@@ -139,7 +139,7 @@ fn the_memory_is_bounded() {
 
 #[tokio::test]
 async fn a_hit_is_cheap() {
-    let (cache, engine) = (VerdictCache::new(10), Closure::new("test", |_, _| Ok(Verdict::Clean)));
+    let (cache, engine) = (VerdictCache::new(10), Closure::new("test", |_, _| Ok(Verdict::Clean)).with_generation("1"));
     let content = content();
     let report = engine.scan(&content, &ScanContext::named("a.txt")).await.expect("scanned");
     cache.insert(&content, "a.txt", &report).expect("kept");

@@ -174,6 +174,13 @@ fn change(row: &mut TaskRow, changes: &Changes, now: Timestamp) -> Result<()> {
         LeaseChange::Keep => {}
         LeaseChange::Extend(ttl) => row.lease_until = Some(now.plus(ttl).0),
         LeaseChange::Release => (row.lease_owner, row.lease_until) = (None, None),
+        LeaseChange::Return => {
+            (row.lease_owner, row.lease_until) = (None, None);
+            if row.state == TaskState::Scanning {
+                row.attempts = row.attempts.saturating_sub(1);
+                row.state = TaskState::Pending;
+            }
+        }
     }
     Ok(())
 }
