@@ -30,6 +30,10 @@ check: setup-check fmt lint deny docs test ## what CI runs: format, lints, depen
 bench: setup-build ## run the benchmarks; BENCH_FLAGS=--quick takes less time
 	$(CARGO) bench --locked --package scan-pipeline-benches --bench scan
 	$(CARGO) run --locked --release --package scan-pipeline-benches --bin side-by-side -- $(BENCH_FLAGS)
+	$(CARGO) run --locked --release --package scan-pipeline-benches --bin pipeline -- $(BENCH_FLAGS) \
+	$$(test -x $(TARGET_DIR)/servers/bin/versitygw || echo --rates)
+	@test -x $(TARGET_DIR)/servers/bin/versitygw || \
+	echo "NOT MEASURED: objects from an S3 server, which is not installed (scripts/servers.sh)."
 	@if command -v clamd >/dev/null && command -v clamscan >/dev/null; then set -x; \
 	$(CARGO) run --locked --release --package scan-pipeline-benches --bin peers -- $(BENCH_FLAGS); \
 	else echo "NOT MEASURED: clamd and clamscan, which are not installed (apt install clamav clamav-daemon)."; fi

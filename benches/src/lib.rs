@@ -1,6 +1,6 @@
 //! The parts of the benches: definitions and files to scan, the bare loop to compare with, and the clock.
 //!
-//! The programs are in `src/bin` (`side-by-side`, `peers`, `generate-definitions`), the micro benches in `benches`;
+//! The programs are in `src/bin` (`side-by-side`, `pipeline`, `peers`, `generate-definitions`), the micro benches in `benches`;
 //! `README.md` says how they measure and what came out.
 
 pub mod bare;
@@ -8,6 +8,8 @@ pub mod definitions;
 pub mod files;
 pub mod make;
 pub mod measure;
+pub mod rates;
+pub mod remote;
 pub mod rng;
 pub mod sides;
 
