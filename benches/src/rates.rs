@@ -183,8 +183,8 @@ pub async fn commits(dir: &Path, committers: usize, each: usize, runs: usize) ->
     for _ in 0..runs {
         let started = Instant::now();
         let mut tasks = Vec::new();
-        for lease in leases.iter().cloned() {
-            let store = store.clone();
+        for lease in &leases {
+            let (store, lease) = (store.clone(), Lease::clone(lease));
             tasks.push(tokio::spawn(async move {
                 for attempt in 0..each {
                     let step = StepRecord {

@@ -44,7 +44,7 @@ impl Default for Options {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let scan_retry = RetryPolicy { max_attempts: 5, ..RetryPolicy::default() };
         Self {
-            concurrency: cores * 8,
+            concurrency: cores * 16,
             lease: Duration::from_secs(30),
             settle: Duration::from_secs(2),
             patience: Duration::from_secs(2),
@@ -105,7 +105,7 @@ impl PipelineBuilder {
         self
     }
 
-    /// Sets how many tasks are at work at once. Default eight for each core: most of them wait for other machines.
+    /// Sets how many tasks are at work at once. Default sixteen for each core: most of them wait for other machines.
     #[must_use]
     pub fn concurrency(mut self, tasks: usize) -> Self {
         self.options.concurrency = tasks;
