@@ -1,0 +1,97 @@
+//! Taking up what was left in the middle, and what failed for good.
+
+use super::{MOST_INCARNATIONS, Pipeline, Processed, Round, UPLOAD_SCHEME};
+use crate::model::{ObjectRef, TaskId};
+use crate::store::{Claim, TaskFilter, TaskRecord, TaskState};
+use crate::{Error, ErrorKind, Result};
+
+/// What a resume found to do.
+#[derive(Debug, Default)]
+pub struct Resumed {
+    /// Tasks that were taken up.
+    pub tasks: Vec<Processed>,
+    /// Tasks that could not be, with why.
+    pub errors: Vec<(TaskId, Error)>,
+}
+
+impl Pipeline {
+    /// Takes up every task that was left in the middle and whose time has come, by this process or another that is
+    /// gone. Call it at the start, and from time to time for workflows that wait.
+    ///
+    /// # Errors
+    ///
+    /// The store could not be read. What happened to single tasks is in the answer.
+    pub async fn resume(&self) -> Result<Resumed> {
+        let states = vec![TaskState::Pending, TaskState::Scanning, TaskState::Handling];
+        let mut filter = TaskFilter { states, due: true, ..TaskFilter::default() };
+        let mut resumed = Resumed::default();
+        loop {
+            let page = self.shared.store.tasks(&filter).await?;
+            let Some(last) = page.last() else { return Ok(resumed) };
+            filter.after = Some(last.id);
+            let all = page.into_iter().map(|record| async move { (record.id, self.take_up(record).await) });
+            for (id, result) in futures_util::future::join_all(all).await {
+                match result {
+                    Ok(Some(done)) => resumed.tasks.push(done),
+                    Ok(None) => {}
+                    Err(why) => resumed.errors.push((id, why)),
+                }
+            }
+        }
+    }
+
+    async fn take_up(&self, record: TaskRecord) -> Result<Option<Processed>> {
+        let object = record.object.clone();
+        let round = {
+            let permit = self.permit().await?;
+            match self.claim(record.id, &object).await? {
+                Claim::Mine(lease, record) => self.work(self.held(lease, &permit), *record).await?,
+                // Another process was faster, or it is not yet time.
+                Claim::Busy { .. } | Claim::Finished(_) | Claim::NotYet { .. } => return Ok(None),
+            }
+        };
+        match round {
+            Round::Ended(done) => Ok(Some(*done)),
+            // The state that took its place may be handled already, or gone: neither is an error here.
+            Round::Superseded => match self.process(object.unpinned()).await {
+                Ok(done) => Ok(Some(done)),
+                Err(why) if why.kind() == ErrorKind::Gone => Ok(None),
+                Err(why) => Err(why),
+            },
+        }
+    }
+
+    /// Works on a task that failed for good once more, as a task of its own: after the cause was removed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when there is no such task or it is not dead; else as [`Pipeline::process`].
+    pub async fn retry(&self, task: TaskId) -> Result<Processed> {
+        let about = |why: &str| Error::new(ErrorKind::InvalidInput, why).about(format!("task {task}"));
+        let record = self.shared.store.task(task).await?.ok_or_else(|| about("there is no such task"))?;
+        if record.state != TaskState::Dead {
+            return Err(about(&format!("is {} and not dead, so there is nothing to retry", record.state)));
+        }
+        if record.object.bucket.scheme() == UPLOAD_SCHEME {
+            return Err(about("was an upload, whose bytes are gone: upload it again"));
+        }
+        // What became of the ones before it was another's story.
+        let failed = (0..MOST_INCARNATIONS).find(|incarnation| TaskId::of(&record.object, *incarnation) == task);
+        self.process_again(record.object, failed.unwrap_or_default()).await
+    }
+
+    async fn process_again(&self, object: ObjectRef, failed: u32) -> Result<Processed> {
+        let permit = self.permit().await?;
+        for incarnation in failed + 1..MOST_INCARNATIONS {
+            match self.claim(TaskId::of(&object, incarnation), &object).await? {
+                Claim::Finished(record) if record.state == TaskState::Dead => {}
+                claim => match self.claimed(claim, &permit).await? {
+                    Round::Ended(done) => return Ok(*done),
+                    Round::Superseded => break,
+                },
+            }
+        }
+        drop(permit);
+        self.process(object.unpinned()).await
+    }
+}
