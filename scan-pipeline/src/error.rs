@@ -134,7 +134,7 @@ impl Error {
             Io::NotFound => (ErrorKind::Gone, false),
             Io::PermissionDenied | Io::ReadOnlyFilesystem => (ErrorKind::Denied, false),
             Io::AlreadyExists => (ErrorKind::Exists, false),
-            Io::StorageFull | Io::QuotaExceeded | Io::OutOfMemory => (ErrorKind::Resources, true),
+            Io::StorageFull | Io::QuotaExceeded | Io::FileTooLarge | Io::OutOfMemory => (ErrorKind::Resources, true),
             Io::TimedOut => (ErrorKind::Timeout, true),
             Io::ConnectionRefused | Io::ConnectionReset | Io::ConnectionAborted | Io::BrokenPipe | Io::NotConnected => {
                 (ErrorKind::Unavailable, true)

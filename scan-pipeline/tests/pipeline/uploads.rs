@@ -86,3 +86,31 @@ async fn streams_that_break_are_errors() {
     assert_eq!((rig.scans.get(), rig.notified().len()), (0, 0));
     assert_eq!(rig.clean.list(&Default::default()).await.expect("listed").entries.len(), 0);
 }
+
+/// What the next test runs with a limit on the size of files, which is what a full disk is to a writer.
+#[tokio::test]
+async fn full_disk_child() {
+    if std::env::var_os("SCAN_PIPELINE_FULL_DISK").is_none() {
+        return;
+    }
+    let rig = Rig::new();
+    let pipeline = rig.pipeline().await;
+    let large = stream::iter((0..16).map(|_| -> Part { Ok(Bytes::from(vec![b'x'; 1 << 20])) }));
+    let error = pipeline.process_upload(UploadRequest::named("large.bin"), large).await.expect_err("no room");
+    assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Resources, true), "{error}");
+    assert!(error.to_string().contains("make room"), "{error}");
+    assert_eq!(rig.scans.get(), 0, "and no part of it was scanned");
+    assert!(pipeline.process_upload(UploadRequest::named("a.txt"), body("fine")).await.expect("scanned").is_admitted());
+}
+
+#[test]
+fn a_full_disk_is_an_error_and_lets_nothing_through() {
+    let output = std::process::Command::new("sh")
+        .args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" --exact uploads::full_disk_child --nocapture"])
+        .arg(std::env::current_exe().expect("this program"))
+        .env("SCAN_PIPELINE_FULL_DISK", "1")
+        .output()
+        .expect("sh starts");
+    let shown = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && shown.contains("1 passed"), "{shown}");
+}
