@@ -52,7 +52,7 @@ use crate::{Error, ErrorKind, Result};
 ///     ttl: Duration::from_secs(60),
 /// };
 /// let Claim::Mine(lease, task) = store.claim(&request).await? else { panic!("nobody else is here") };
-/// assert_eq!((task.state, task.attempts), (TaskState::Pending, 1));
+/// assert_eq!((task.state, task.attempts), (TaskState::Scanning, 1));
 ///
 /// let gone = NewAudit::task(TaskState::Gone, serde_json::json!({ "error": "404" }));
 /// store.commit(&lease, Changes { state: Some(TaskState::Gone), audit: vec![gone], ..Changes::default() }).await?;
