@@ -82,6 +82,7 @@ pub mod model;
 pub mod objects;
 pub mod pipeline;
 mod policy;
+pub mod queue;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;
