@@ -19,6 +19,7 @@
 //! `testkit::store_suite!` checks this on any implementation.
 
 pub mod audit;
+mod jobs;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(all(test, feature = "testkit", feature = "sqlite"))]
@@ -35,6 +36,7 @@ use crate::model::{ContentDigest, ObjectRef, Report, TaskId, Timestamp};
 use crate::{Error, ErrorKind, Result};
 
 pub use audit::{AuditEntry, AuditHead, NewAudit};
+pub use jobs::{Advance, Counters, Job, JobId, JobSource, JobState, JobStore, NewJob, Rescan, Shard, ShardRange};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, SqliteStoreBuilder};
 
