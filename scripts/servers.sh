@@ -102,7 +102,7 @@ clamd() {
     mkdir "$servers/clamd"
     (cd "$servers/clamd" && apt-get download --quiet --quiet clamav-daemon && dpkg-deb --extract clamav-daemon_*.deb .) ||
         fail "clamav-daemon could not be fetched: run apt-get update, then this again."
-    "$servers/clamd/usr/sbin/clamd" --version >/dev/null ||
+    "$servers/clamd/usr/sbin/clamd" --help >/dev/null ||
         fail "the clamd of the package clamav-daemon does not run here: install that package."
 }
 
