@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use crate::model::Timestamp;
 use crate::store::{Changes, Lease, LeaseChange, Store};
 use crate::{Error, ErrorKind, Result};
 
@@ -43,13 +44,13 @@ impl Held {
         *self.extended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes what happened under the lease.
-    pub(super) async fn commit(&mut self, changes: Changes) -> Result<()> {
+    /// Writes what happened under the lease. Gives the time of it.
+    pub(super) async fn commit(&mut self, changes: Changes) -> Result<Timestamp> {
         let settles = matches!(changes.lease, LeaseChange::Release | LeaseChange::Return)
             || changes.state.is_some_and(|state| state.is_terminal());
         let result = self.store.commit(&self.lease, changes).await;
         self.settled |= match &result {
-            Ok(()) => settles,
+            Ok(_) => settles,
             Err(why) => why.kind() == ErrorKind::Fenced,
         };
         result
@@ -68,7 +69,7 @@ impl Held {
                     let asked = Instant::now();
                     let changes = Changes { lease: LeaseChange::Extend(self.ttl), ..Changes::default() };
                     match tokio::time::timeout_at(abandon, self.store.commit(&self.lease, changes)).await {
-                        Ok(Ok(())) => {
+                        Ok(Ok(_)) => {
                             *self.extended.lock().unwrap_or_else(PoisonError::into_inner) = asked;
                             why = None;
                             break;

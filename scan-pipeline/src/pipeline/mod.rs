@@ -5,6 +5,7 @@
 //! that dies anywhere leaves a task that [`Pipeline::resume`] takes up where it stopped.
 
 mod builder;
+mod follow;
 mod lease;
 mod prefix;
 mod resume;
@@ -14,18 +15,17 @@ mod upload;
 use std::fmt;
 use std::sync::Arc;
 
-use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::content::Spool;
 use crate::engine::{Engine, VerdictCache};
-use crate::handler::{Place, Scanned};
+use crate::handler::Place;
 use crate::model::{ObjectRef, Report, TaskId, Timestamp};
 use crate::objects::{Buckets, ObjectOps};
 use crate::policy::Policy;
-use crate::store::{Changes, Claim, ClaimRequest, LeaseChange, NewAudit, Store, TaskRecord, TaskState};
-use crate::workflow::{Ended, Run, Runner, Workflow, place_before};
+use crate::store::{Changes, Claim, ClaimRequest, Store, TaskRecord, TaskState};
+use crate::workflow::Run;
 use crate::{Error, ErrorKind, Result};
 
 pub use builder::PipelineBuilder;
@@ -309,7 +309,8 @@ impl Pipeline {
     async fn gone(&self, wanted: &ObjectRef, permit: &Permit) -> Result<Round> {
         match self.claim(TaskId::of(wanted, 0), wanted).await? {
             Claim::Mine(lease, record) if record.state != TaskState::Handling => {
-                self.end(self.held(lease, permit), &record, TaskState::Gone, "was not there any more").await
+                let why = "was not there any more";
+                self.end(self.held(lease, permit), *record, Changes::default(), TaskState::Gone, why).await
             }
             claim => self.claimed(claim, permit).await,
         }
@@ -317,120 +318,14 @@ impl Pipeline {
 
     /// Goes on with a task from where it stands.
     async fn work(&self, mut held: Held, record: TaskRecord) -> Result<Round> {
-        let report = match (record.state, &record.report) {
-            (TaskState::Handling, Some(report)) => report.clone(),
-            _ => match self.scan(&mut held, &record).await? {
-                scan::Scan::Report(report) => *report,
-                scan::Scan::Ended(state, why) => return self.end(held, &record, state, &why).await,
-            },
-        };
-        self.handle_report(held, record, report).await
-    }
-
-    /// Everything behind the scan. It is not the caller's to cancel: an effect that has begun is seen to its end.
-    async fn handle_report(&self, mut held: Held, record: TaskRecord, report: Report) -> Result<Round> {
-        let resumed = record.state == TaskState::Handling;
-        let named = if resumed { record.workflow.clone() } else { self.chosen(&report) };
-        let workflow = match &named {
-            None => None,
-            // One that is not set up any more gives way to what the policy says now.
-            Some(name) => self.workflow(name).or_else(|| self.shared.policy.workflow(&report).cloned()),
-        };
-        let Some(workflow) = workflow else {
-            return self.end(held, &record, TaskState::Done, "left where it is").await;
-        };
-        let this = self.clone();
-        let work = async move {
-            let scanned = Scanned { task: record.id, object: record.object.clone(), report: Arc::new(report) };
-            let ended = held.keep(this.run(&held, &workflow, &scanned, &record)).await??;
-            this.after_run(&mut held, &workflow, ended).await?;
-            drop(held);
-            this.look_up(record.id).await
-        };
-        let task = self.shared.running.spawn(work);
-        task.await.unwrap_or_else(|why| {
-            Err(Error::new(ErrorKind::Panicked, "the workflow did not come to its end").with_source(why))
-        })
-    }
-
-    /// The workflow, and the one for its fatal errors when it comes to that.
-    async fn run(&self, held: &Held, workflow: &Workflow, scanned: &Scanned, record: &TaskRecord) -> Result<Ended> {
-        let shared = &self.shared;
-        let runner = |workflow| {
-            let store = (&*shared.store, held.lease());
-            Runner::new(workflow, scanned, store, &shared.buckets, shared.options.patience, &record.steps)
-        };
-        let first = runner(workflow);
-        match (first.run(place_before(workflow, &record.steps)).await?, workflow.fatal()) {
-            (Ended::Failed(why), Some(fatal)) => match runner(fatal).run(first.place()).await? {
-                Ended::Waiting(next_at) => Ok(Ended::Waiting(next_at)),
-                Ended::Done(_) => Ok(Ended::Failed(why)),
-                Ended::Failed(also) | Ended::Superseded(also) | Ended::Gone(also) => {
-                    Ok(Ended::Failed(format!("{why}; and in {}: {also}", fatal.name())))
-                }
-            },
-            (ended, _) => Ok(ended),
+        if let (TaskState::Handling, Some(report)) = (record.state, &record.report) {
+            let report = report.clone();
+            return self.go_on(held, record, report).await;
         }
-    }
-
-    /// Records how a run ended.
-    async fn after_run(&self, held: &mut Held, workflow: &Workflow, ended: Ended) -> Result<()> {
-        let (state, detail) = match ended {
-            Ended::Waiting(next_at) => {
-                let changes =
-                    Changes { next_at: Some(Some(next_at)), lease: LeaseChange::Release, ..Changes::default() };
-                return held.commit(changes).await;
-            }
-            Ended::Done(place) => (TaskState::Done, json!({ "workflow": workflow.name(), "object": place })),
-            Ended::Failed(why) => (TaskState::Dead, json!({ "workflow": workflow.name(), "error": why })),
-            Ended::Superseded(why) => (TaskState::Superseded, json!({ "error": why })),
-            Ended::Gone(why) => (TaskState::Gone, json!({ "error": why })),
-        };
-        let error = detail.get("error").and_then(|error| error.as_str()).map(str::to_owned);
-        if state == TaskState::Dead {
-            tracing::warn!(task = %held.lease().task, error, "a task failed for good; its object is left where it is");
+        match self.scan(&mut held, &record).await? {
+            scan::Scan::Found(found) => self.follow(held, record, *found).await,
+            scan::Scan::Ended(state, why) => self.end(held, record, Changes::default(), state, &why).await,
         }
-        let audit = vec![NewAudit::task(state, detail)];
-        held.commit(Changes {
-            state: Some(state),
-            error: Some(error),
-            next_at: Some(None),
-            audit,
-            ..Changes::default()
-        })
-        .await
-    }
-
-    /// Ends a task without a workflow.
-    async fn end(&self, mut held: Held, record: &TaskRecord, state: TaskState, why: &str) -> Result<Round> {
-        let error = (state != TaskState::Done).then(|| why.to_owned());
-        let audit = vec![NewAudit::task(state, json!({ "note": why }))];
-        held.commit(Changes {
-            state: Some(state),
-            error: Some(error),
-            next_at: Some(None),
-            audit,
-            ..Changes::default()
-        })
-        .await?;
-        if state == TaskState::Superseded {
-            return Ok(Round::Superseded);
-        }
-        self.look_up(record.id).await
-    }
-
-    async fn look_up(&self, id: TaskId) -> Result<Round> {
-        let missing = || Error::new(ErrorKind::Corrupt, "the store lost the task").about(format!("task {id}"));
-        let record = self.shared.store.task(id).await?.ok_or_else(missing)?;
-        Ok(if record.state == TaskState::Superseded { Round::Superseded } else { ended(record, false) })
-    }
-
-    fn chosen(&self, report: &Report) -> Option<String> {
-        self.shared.policy.workflow(report).map(|workflow| workflow.name().to_owned())
-    }
-
-    fn workflow(&self, name: &str) -> Option<Arc<Workflow>> {
-        self.shared.policy.shared_workflow(name)
     }
 }
 

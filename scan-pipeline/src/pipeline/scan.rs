@@ -1,4 +1,4 @@
-//! From a claimed task to a report that is on record.
+//! From a claimed task to a report.
 
 use std::panic::AssertUnwindSafe;
 
@@ -7,7 +7,8 @@ use futures_util::FutureExt;
 use crate::content::Content;
 use crate::engine::{ScanContext, VerdictCache};
 use crate::model::{ObjectRef, Reason, ReasonKind, Report, Timestamp, Verdict};
-use crate::store::{CacheKey, CachedReport, Changes, LeaseChange, NewAudit, TaskRecord, TaskState};
+use crate::store::audit::unique_findings;
+use crate::store::{CacheKey, CachedReport, Changes, LeaseChange, TaskRecord, TaskState};
 use crate::{Error, ErrorKind, Result};
 
 use super::lease::Held;
@@ -15,8 +16,8 @@ use super::{Pipeline, UPLOAD_SCHEME};
 
 /// How the scan of a task ended.
 pub(super) enum Scan {
-    /// With a report, which is on record.
-    Report(Box<Report>),
+    /// With a report, which is not on record yet.
+    Found(Box<Found>),
     /// Without one, and there will be none.
     Ended(TaskState, String),
 }
@@ -25,7 +26,7 @@ pub(super) enum Scan {
 pub(super) type Found = (Report, Option<(CacheKey, CachedReport)>);
 
 impl Pipeline {
-    /// Reads, scans and records.
+    /// Reads and scans.
     pub(super) async fn scan(&self, held: &mut Held, record: &TaskRecord) -> Result<Scan> {
         let retry = &self.shared.options.scan_retry;
         // Looked at before the scan: a content that kills the process never reaches an error.
@@ -34,34 +35,10 @@ impl Pipeline {
             return Ok(Scan::Ended(TaskState::Dead, format!("gave up after {} attempts: {last}", retry.max_attempts)));
         }
         let read = held.keep(self.read_and_scan(&record.object)).await.and_then(|read| read);
-        let (report, cache) = match read {
-            Ok(found) => found,
-            Err(why) => return self.scan_failed(held, record, why).await,
-        };
-        self.record_report(held, record, &report, cache).await?;
-        Ok(Scan::Report(Box::new(report)))
-    }
-
-    /// Puts a report on record, with the workflow that follows.
-    pub(super) async fn record_report(
-        &self,
-        held: &mut Held,
-        record: &TaskRecord,
-        report: &Report,
-        cache: Option<(CacheKey, CachedReport)>,
-    ) -> Result<()> {
-        let workflow = self.chosen(report);
-        let audit = vec![NewAudit::scanned(report, workflow.as_deref(), &record.object)];
-        held.commit(Changes {
-            state: Some(TaskState::Handling),
-            report: Some(report.clone()),
-            workflow,
-            error: Some(None),
-            cache,
-            audit,
-            ..Changes::default()
-        })
-        .await
+        match read {
+            Ok(found) => Ok(Scan::Found(Box::new(found))),
+            Err(why) => self.scan_failed(held, record, why).await,
+        }
     }
 
     async fn read_and_scan(&self, object: &ObjectRef) -> Result<Found> {
@@ -164,6 +141,8 @@ fn honest(mut report: Report, content: &Content) -> Result<Report> {
     }
     report.size = Some(size);
     report.sha256 = Some(sha256);
+    // As stores keep them, so that nobody sees others before a restart than after it.
+    report.findings = unique_findings(&report).cloned().collect();
     let coverage = &mut report.coverage;
     let mut gaps = std::mem::take(&mut coverage.gaps);
     let silent = match &report.verdict {

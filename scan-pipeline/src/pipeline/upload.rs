@@ -9,7 +9,7 @@ use super::{Pipeline, Processed, Round, UPLOAD_SCHEME, ended};
 use crate::content::{Content, StreamError};
 use crate::model::{BucketUrl, ObjectRef, Report, TaskId};
 use crate::objects::PutOptions;
-use crate::store::{Claim, TaskState};
+use crate::store::{Changes, Claim, TaskState};
 use crate::{Error, ErrorKind, Result};
 
 /// What is known of an upload beforehand.
@@ -178,18 +178,17 @@ impl Pipeline {
             Claim::NotYet { record, .. } if record.report.is_some() => return Ok(ended(*record, true)),
             claim => return self.claimed(claim, permit).await,
         };
-        let mut held = self.held(lease, permit);
+        let held = self.held(lease, permit);
         let scan = held.keep(self.scan_content(content, record.object.file_name())).await.and_then(|found| found);
-        let (report, cache) = match scan {
-            Ok(found) => found,
+        match scan {
+            Ok(found) => self.follow(held, *record, found).await,
             Err(why) => {
+                let key = record.object.key.clone();
                 // Nobody has the bytes for another attempt, so this one ends here; the caller may upload again.
-                self.end(held, &record, TaskState::Dead, &why.to_string()).await?;
-                return Err(why.about(record.object.key.clone()));
+                self.end(held, *record, Changes::default(), TaskState::Dead, &why.to_string()).await?;
+                Err(why.about(key))
             }
-        };
-        self.record_report(&mut held, &record, &report, cache).await?;
-        self.handle_report(held, *record, report).await
+        }
     }
 }
 

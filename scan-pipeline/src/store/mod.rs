@@ -48,8 +48,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// ([`TaskState::Scanning`]). While a task's `next_at` lies ahead nobody gets it.
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim>;
 
-    /// Writes what happened, all of it or nothing.
-    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<()>;
+    /// Writes what happened, all of it or nothing, and says when: the task's new [`TaskRecord::updated`].
+    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp>;
 
     /// A task with its steps.
     async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>>;

@@ -7,7 +7,7 @@ use std::task::Poll;
 use async_trait::async_trait;
 
 use crate::Result;
-use crate::model::TaskId;
+use crate::model::{TaskId, Timestamp};
 use crate::store::{
     AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Lease, Store, TaskFilter, TaskRecord,
 };
@@ -77,7 +77,7 @@ impl Store for CrashingStore {
         self.passing(self.inner.claim(request)).await
     }
 
-    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<()> {
+    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         self.passing(self.inner.commit(lease, changes)).await
     }
 

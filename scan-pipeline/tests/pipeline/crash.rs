@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 use scan_pipeline::content::Content;
 use scan_pipeline::handler::{StepOutput, from_fn, relocate, tag};
-use scan_pipeline::model::{BucketUrl, ObjectRef, Tags, TaskId};
+use scan_pipeline::model::{BucketUrl, ObjectRef, Tags, TaskId, Timestamp};
 use scan_pipeline::objects::{
     Caps, KeyRange, LocalBucket, ObjectInfo, ObjectOps, ObjectRead, Page, PutOptions, TagsSet,
 };
@@ -68,7 +68,7 @@ impl Store for Mortal<SqliteStore> {
         self.0.around(self.1.claim(request)).await
     }
 
-    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<()> {
+    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         self.0.around(self.1.commit(lease, changes)).await
     }
 

@@ -10,7 +10,7 @@ use futures_util::stream;
 use scan_pipeline::content::{Content, SpoolOptions};
 use scan_pipeline::engine::{Engine, ScanContext};
 use scan_pipeline::handler::{Place, StepOutput, from_fn, relocate};
-use scan_pipeline::model::{EngineInfo, Reason, ReasonKind, Report, TaskId, Verdict};
+use scan_pipeline::model::{EngineInfo, Reason, ReasonKind, Report, TaskId, Timestamp, Verdict};
 use scan_pipeline::objects::MemoryBucket;
 use scan_pipeline::pipeline::UploadRequest;
 use scan_pipeline::store::{
@@ -339,7 +339,7 @@ impl Store for Stalls {
         self.0.claim(request).await
     }
 
-    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<()> {
+    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         match changes.lease {
             LeaseChange::Extend(_) => std::future::pending().await,
             _ => self.0.commit(lease, changes).await,

@@ -1,13 +1,15 @@
 //! Objects: where they go, once, and what happens when they are not what they were.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use scan_pipeline::engine::{Closure, Engine, ScanContext};
 use scan_pipeline::model::{EngineInfo, ObjectRef, ReasonKind, Report, Verdict};
 use scan_pipeline::objects::{LocalBucket, MemoryBucket, ObjectOps};
 use scan_pipeline::pipeline::Progress;
-use scan_pipeline::store::{SqliteStore, TaskState};
+use scan_pipeline::store::{SqliteStore, Store, TaskState};
+use scan_pipeline::testkit::crashing_store::{CrashingStore, Moment};
 use scan_pipeline::workflow::Workflow;
 use scan_pipeline::{ErrorKind, Pipeline, Policy, Result};
 
@@ -196,12 +198,23 @@ async fn what_is_too_large_is_not_read_and_not_clean() {
 #[tokio::test]
 async fn without_a_workflow_it_is_left_where_it_is() {
     let rig = Rig::new();
-    let pipeline = rig.builder().await.policy(Policy::new()).build().expect("a pipeline");
+    let store = Arc::new(SqliteStore::in_memory().await.expect("a store"));
+    // At none: it only counts.
+    let counting = Arc::new(CrashingStore::new(store, Moment::Before, 0));
+    let builder = rig.builder().await.policy(Policy::new()).shared_store(Arc::clone(&counting) as Arc<dyn Store>);
+    let pipeline = builder.build().expect("a pipeline");
     for (key, text) in [("a.txt", "fine"), ("b.txt", "infected"), ("c.txt", "locked")] {
-        let done = pipeline.process(rig.drop_in(key, text).await).await.expect("done");
-        assert_eq!((done.record.state, done.record.workflow), (TaskState::Done, None));
+        let mut done = pipeline.process(rig.drop_in(key, text).await).await.expect("done");
+        assert_eq!((done.record.state, &done.record.workflow), (TaskState::Done, &None));
         assert_eq!(get(&*rig.quarantine, key).await.as_deref(), Some(text));
+        // What is answered was not read back from the store, and is what the store has; times are kept to the microsecond.
+        let mut stored = pipeline.store().task(done.record.id).await.expect("reads").expect("is there");
+        for record in [&mut done.record, &mut stored] {
+            record.report.as_mut().expect("a report").elapsed = Duration::ZERO;
+        }
+        assert_eq!(done.record, stored);
     }
+    assert_eq!(counting.calls(), 2 * 3, "a claim each, and a commit");
     whole(&pipeline).await;
 }
 

@@ -25,7 +25,7 @@ use self::writer::{Answer, Call, Job};
 use super::{
     AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Lease, Store, TaskFilter, TaskRecord,
 };
-use crate::model::{ObjectRef, Tags, TaskId};
+use crate::model::{ObjectRef, Tags, TaskId, Timestamp};
 use crate::objects::TagStore;
 use crate::{Error, ErrorKind, Result};
 
@@ -156,13 +156,16 @@ impl Store for SqliteStore {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
         match self.call(Call::Claim(request.clone())).await? {
             Answer::Claim(claim) => Ok(claim),
-            Answer::Done => Err(closed()),
+            Answer::Committed(_) | Answer::Done => Err(closed()),
         }
     }
 
-    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<()> {
+    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         let prepared = Box::new(Prepared::new(changes)?);
-        self.call(Call::Commit(lease.clone(), prepared)).await.map(drop)
+        match self.call(Call::Commit(lease.clone(), prepared)).await? {
+            Answer::Committed(at) => Ok(at),
+            Answer::Claim(_) | Answer::Done => Err(closed()),
+        }
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>> {

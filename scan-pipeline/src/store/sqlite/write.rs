@@ -107,7 +107,7 @@ pub(super) async fn commit(
     prepared: &Prepared,
     cache_entries: u32,
     head: &mut AuditHead,
-) -> Result<()> {
+) -> Result<Timestamp> {
     let now = Timestamp::now();
     let changes = &prepared.changes;
     let fenced = |why: &str| Err(Error::new(ErrorKind::Fenced, format!("nothing was recorded: {why}")));
@@ -149,7 +149,7 @@ pub(super) async fn commit(
             .await
             .map_err(failed("writing the audit log"))?;
     }
-    Ok(())
+    Ok(now)
 }
 
 fn change(row: &mut TaskRow, changes: &Changes, now: Timestamp) -> Result<()> {

@@ -14,7 +14,7 @@ use super::error::{again, failed};
 use super::readers::Slot;
 use super::write::{self, Prepared};
 use super::{Config, connect, rows};
-use crate::model::{ObjectRef, Tags};
+use crate::model::{ObjectRef, Tags, Timestamp};
 use crate::store::{AuditHead, Changes, Claim, ClaimRequest, Lease, LeaseChange};
 use crate::{Error, ErrorKind, Result};
 
@@ -41,6 +41,7 @@ pub(super) enum Call {
 #[derive(Debug)]
 pub(super) enum Answer {
     Claim(Claim),
+    Committed(Timestamp),
     Done,
 }
 
@@ -204,7 +205,7 @@ async fn run(
     match call {
         Call::Claim(request) => write::claim(connection, request).await.map(Answer::Claim),
         Call::Commit(lease, prepared) => {
-            write::commit(connection, lease, prepared, cache_entries, head).await.map(|()| Answer::Done)
+            write::commit(connection, lease, prepared, cache_entries, head).await.map(Answer::Committed)
         }
         Call::SetTags(object, tags) => write::set_tags(connection, object, tags).await.map(|()| Answer::Done),
         Call::Close => Ok(Answer::Done),

@@ -79,6 +79,15 @@ pub async fn one_bad_commit_disturbs_no_other(fixture: &StoreFixture) {
     fixture.whole().await;
 }
 
+/// A commit says when it was written, by the clock that the task's times are from.
+pub async fn a_commit_says_when(fixture: &StoreFixture) {
+    let (lease, _) = fixture.mine("k").await;
+    for changes in [step_done("a"), Changes::default(), ended(TaskState::Done)] {
+        let at = fixture.store.commit(&lease, changes).await.expect("the commit is written");
+        assert_eq!(fixture.record("k").await.updated, at);
+    }
+}
+
 /// A task does not come to its end without the entry that says so.
 pub async fn no_end_without_its_entry(fixture: &StoreFixture) {
     let (lease, _) = fixture.mine("k").await;

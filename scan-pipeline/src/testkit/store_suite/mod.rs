@@ -230,6 +230,7 @@ macro_rules! store_suite {
             a_stale_lease_writes_nothing
             a_commit_that_fails_leaves_nothing
             one_bad_commit_disturbs_no_other
+            a_commit_says_when
             no_end_without_its_entry
             none_leaves_as_it_is
             steps_have_one_row_each
