@@ -39,6 +39,12 @@ macro_rules! select_task {
     };
 }
 
+macro_rules! select_head {
+    () => {
+        "SELECT seq, hash FROM audit_head WHERE one = 1"
+    };
+}
+
 impl TaskRow {
     fn from(row: &SqliteRow) -> Result<Self> {
         Ok(Self {
@@ -204,8 +210,17 @@ pub(super) async fn audit(connection: &mut SqliteConnection, after: u64, most: u
     rows.iter().map(entry).collect()
 }
 
+/// Begins a transaction that writes, and gives the end of the log.
+pub(super) async fn begin(connection: &mut SqliteConnection) -> Result<AuditHead> {
+    head(connection, concat!("BEGIN IMMEDIATE; ", select_head!())).await
+}
+
 pub(super) async fn audit_head(connection: &mut SqliteConnection) -> Result<AuditHead> {
-    let row = sqlx::query("SELECT seq, hash FROM audit_head WHERE one = 1").fetch_optional(connection).await;
+    head(connection, select_head!()).await
+}
+
+async fn head(connection: &mut SqliteConnection, sql: &'static str) -> Result<AuditHead> {
+    let row = sqlx::query(sql).fetch_optional(connection).await;
     match row.map_err(failed("reading the audit log"))? {
         Some(row) => Ok(AuditHead { seq: get::<i64>(&row, 0)?.cast_unsigned(), hash: digest(&row, 1)? }),
         None => Err(Error::new(ErrorKind::Corrupt, "the head of the audit log is missing")),

@@ -1,13 +1,19 @@
 //! What is written, call by call, within the transaction of a batch.
+//!
+//! Each of these gives two results in one. The inner one is the answer; a refusal there has written nothing. With the
+//! outer one the transaction has failed, and has to be undone.
 
-use sqlx::sqlite::SqliteConnection;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection};
+use sqlx::{AssertSqlSafe, Encode, Sqlite, Type};
 
 use super::error::failed;
 use super::rows::{self, TaskRow};
 use crate::handler::Place;
 use crate::model::{ObjectRef, Report, Tags, Timestamp};
 use crate::store::audit::unique_findings;
-use crate::store::{AuditHead, CacheKey, Changes, Claim, ClaimRequest, Lease, LeaseChange, StepRecord, TaskState};
+use crate::store::{
+    AuditHead, CacheKey, Changes, Claim, ClaimRequest, Lease, LeaseChange, StepRecord, TaskRecord, TaskState,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// Changes with everything made into text that can be, which is the caller's work and not the writer's.
@@ -34,21 +40,30 @@ impl Prepared {
 }
 
 /// Takes a task's lease, or says why not.
-pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequest) -> Result<Claim> {
+pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequest) -> Result<Result<Claim>> {
     let now = Timestamp::now();
+    // Most tasks are new.
+    let new = match new_row(request, now) {
+        Ok(new) => new,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    if insert(connection, &new).await? {
+        let record = new.clone().alone()?;
+        return Ok(Ok(mine(&new, record)));
+    }
     let Some(mut row) = rows::task_row(connection, request.id).await? else {
-        return first_claim(connection, request, now).await;
+        return Err(Error::new(ErrorKind::Corrupt, "a task is there and cannot be found").about(request.id.to_string()));
     };
     if row.state.is_terminal() {
-        return Ok(Claim::Finished(Box::new(row.record(connection, true).await?)));
+        return Ok(row.record(connection, true).await.map(|record| Claim::Finished(Box::new(record))));
     }
     if let (Some(owner), Some(until)) = (&row.lease_owner, row.lease_until)
         && until > now.0
     {
-        return Ok(Claim::Busy { owner: owner.clone(), until: Timestamp(until) });
+        return Ok(Ok(Claim::Busy { owner: owner.clone(), until: Timestamp(until) }));
     }
-    if let Some(until) = row.next_at.filter(|at| *at > now.0) {
-        return Ok(Claim::NotYet { until: Timestamp(until), record: Box::new(row.record(connection, true).await?) });
+    if let Some(until) = row.next_at.filter(|at| *at > now.0).map(Timestamp) {
+        return Ok(row.record(connection, true).await.map(|record| Claim::NotYet { until, record: Box::new(record) }));
     }
     row.fence += 1;
     if row.state != TaskState::Handling {
@@ -56,16 +71,24 @@ pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequ
         row.state = TaskState::Scanning;
     }
     row.updated = now.0;
-    row.lease_owner = Some(request.owner.clone());
-    row.lease_until = Some(now.plus(request.ttl).0);
-    save(connection, &row).await?;
-    let lease = Lease { task: row.id, fence: row.fence.cast_unsigned() };
-    Ok(Claim::Mine(lease, Box::new(row.record(connection, true).await?)))
+    (row.lease_owner, row.lease_until) = (new.lease_owner, new.lease_until);
+    // Before anything is written, as what cannot be read is refused.
+    let record = match row.clone().record(connection, true).await {
+        Ok(record) => record,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let mut all = Together::default();
+    save(&mut all, &row);
+    all.execute(connection).await?;
+    Ok(Ok(mine(&row, record)))
 }
 
-/// Makes the task and takes its lease, in one statement: nothing else can be known of it.
-async fn first_claim(connection: &mut SqliteConnection, request: &ClaimRequest, now: Timestamp) -> Result<Claim> {
-    let row = TaskRow {
+fn mine(row: &TaskRow, record: TaskRecord) -> Claim {
+    Claim::Mine(Lease { task: row.id, fence: row.fence.cast_unsigned() }, Box::new(record))
+}
+
+fn new_row(request: &ClaimRequest, now: Timestamp) -> Result<TaskRow> {
+    Ok(TaskRow {
         id: request.id,
         object: json(&request.object)?,
         state: TaskState::Scanning,
@@ -79,25 +102,28 @@ async fn first_claim(connection: &mut SqliteConnection, request: &ClaimRequest, 
         fence: 1,
         lease_owner: Some(request.owner.clone()),
         lease_until: Some(now.plus(request.ttl).0),
-    };
-    sqlx::query(
+    })
+}
+
+/// Makes the task with its lease taken, unless it is there.
+async fn insert(connection: &mut SqliteConnection, row: &TaskRow) -> Result<bool> {
+    let inserted = sqlx::query(
         "INSERT INTO tasks (id, object, state, attempts, place, created, updated, fence, lease_owner, lease_until) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING",
     )
     .bind(row.id.0.0.to_vec())
     .bind(row.object.clone())
     .bind(row.state.as_str())
     .bind(row.attempts)
     .bind(row.place.clone())
-    .bind(now.0)
+    .bind(row.created)
     .bind(row.fence)
     .bind(row.lease_owner.clone())
     .bind(row.lease_until)
     .execute(connection)
     .await
     .map_err(failed("writing a task"))?;
-    let lease = Lease { task: row.id, fence: row.fence.cast_unsigned() };
-    Ok(Claim::Mine(lease, Box::new(row.alone()?)))
+    Ok(inserted.rows_affected() > 0)
 }
 
 /// Writes what happened. `head` is the end of the audit log as this transaction has it.
@@ -107,13 +133,31 @@ pub(super) async fn commit(
     prepared: &Prepared,
     cache_entries: u32,
     head: &mut AuditHead,
-) -> Result<Timestamp> {
+) -> Result<Result<Timestamp>> {
     let now = Timestamp::now();
+    let row = rows::task_row(connection, lease.task).await?;
+    match statements(row, lease, prepared, cache_entries, now, head) {
+        Ok(all) => all.execute(connection).await?,
+        Err(refused) => return Ok(Err(refused)),
+    }
+    if let Some(report) = &prepared.changes.report {
+        write_findings(connection, lease, report).await?;
+    }
+    Ok(Ok(now))
+}
+
+/// All that a commit writes, but for the findings. On a refusal `head` is what it was.
+fn statements(
+    row: Option<TaskRow>,
+    lease: &Lease,
+    prepared: &Prepared,
+    cache_entries: u32,
+    now: Timestamp,
+    head: &mut AuditHead,
+) -> Result<Together> {
     let changes = &prepared.changes;
     let fenced = |why: &str| Err(Error::new(ErrorKind::Fenced, format!("nothing was recorded: {why}")));
-    let Some(mut row) = rows::task_row(connection, lease.task).await? else {
-        return fenced("the task is not known");
-    };
+    let Some(mut row) = row else { return fenced("the task is not known") };
     if row.fence.cast_unsigned() != lease.fence {
         return fenced("another worker has claimed the task since");
     }
@@ -124,32 +168,34 @@ pub(super) async fn commit(
         return fenced("the lease was given back");
     }
     change(&mut row, changes, now)?;
-    save(connection, &row).await?;
-    if let (Some(report), Some(text)) = (&changes.report, &prepared.report) {
-        write_report(connection, lease, report, text).await?;
+    let mut all = Together::default();
+    save(&mut all, &row);
+    if let Some(text) = &prepared.report {
+        let task = lease.task.0.0.to_vec();
+        all.add("INSERT INTO reports VALUES (?, ?) ON CONFLICT DO UPDATE SET report = excluded.report")
+            .bind(task.clone())
+            .bind(text.to_owned());
+        all.add("DELETE FROM findings WHERE task = ?").bind(task);
     }
     for step in &changes.steps {
-        write_step(connection, lease, step).await?;
+        write_step(&mut all, lease, step)?;
     }
     if let (Some((key, _)), Some(text)) = (&changes.cache, &prepared.cached) {
-        write_cache(connection, key, text, cache_entries).await?;
+        write_cache(&mut all, key, text, cache_entries);
     }
     for new in &changes.audit {
         let entry = head.next(now, lease.task, new);
         *head = entry.head();
-        sqlx::query("INSERT INTO audit (seq, at, task, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?)")
+        all.add("INSERT INTO audit (seq, at, task, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?)")
             .bind(entry.seq.cast_signed())
             .bind(entry.at.0)
             .bind(entry.task.0.0.to_vec())
             .bind(entry.kind)
             .bind(entry.body)
             .bind(entry.previous.0.to_vec())
-            .bind(entry.hash.0.to_vec())
-            .execute(&mut *connection)
-            .await
-            .map_err(failed("writing the audit log"))?;
+            .bind(entry.hash.0.to_vec());
     }
-    Ok(now)
+    Ok(all)
 }
 
 fn change(row: &mut TaskRow, changes: &Changes, now: Timestamp) -> Result<()> {
@@ -185,8 +231,8 @@ fn change(row: &mut TaskRow, changes: &Changes, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-async fn save(connection: &mut SqliteConnection, row: &TaskRow) -> Result<()> {
-    sqlx::query(
+fn save(all: &mut Together, row: &TaskRow) {
+    all.add(
         "UPDATE tasks SET state = ?, attempts = ?, workflow = ?, place = ?, next_at = ?, error = ?, updated = ?, \
          fence = ?, lease_owner = ?, lease_until = ? WHERE id = ?",
     )
@@ -200,30 +246,17 @@ async fn save(connection: &mut SqliteConnection, row: &TaskRow) -> Result<()> {
     .bind(row.fence)
     .bind(row.lease_owner.clone())
     .bind(row.lease_until)
-    .bind(row.id.0.0.to_vec())
-    .execute(connection)
-    .await
-    .map_err(failed("writing a task"))?;
-    Ok(())
+    .bind(row.id.0.0.to_vec());
 }
 
-async fn write_report(connection: &mut SqliteConnection, lease: &Lease, report: &Report, text: &str) -> Result<()> {
-    let task = lease.task.0.0.to_vec();
-    let writing = failed("writing a report");
-    sqlx::query("INSERT INTO reports VALUES (?, ?) ON CONFLICT DO UPDATE SET report = excluded.report")
-        .bind(task.clone())
-        .bind(text.to_owned())
-        .execute(&mut *connection)
-        .await
-        .map_err(&writing)?;
-    let old = sqlx::query("DELETE FROM findings WHERE task = ?").bind(task.clone()).execute(&mut *connection).await;
-    old.map_err(&writing)?;
+/// One by one, as there may be thousands, and one statement serves them all.
+async fn write_findings(connection: &mut SqliteConnection, lease: &Lease, report: &Report) -> Result<()> {
     for (place, finding) in (0_i64..).zip(unique_findings(report)) {
         sqlx::query(
             "INSERT INTO findings (task, layer_path, detector, byte_offset, place, masked_match, context, confidence) \
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
-        .bind(task.clone())
+        .bind(lease.task.0.0.to_vec())
         .bind(finding.layer_path.clone())
         .bind(finding.detector.clone())
         .bind(finding.byte_offset.cast_signed())
@@ -233,13 +266,13 @@ async fn write_report(connection: &mut SqliteConnection, lease: &Lease, report: 
         .bind(finding.confidence)
         .execute(&mut *connection)
         .await
-        .map_err(&writing)?;
+        .map_err(failed("writing a report"))?;
     }
     Ok(())
 }
 
-async fn write_step(connection: &mut SqliteConnection, lease: &Lease, step: &StepRecord) -> Result<()> {
-    sqlx::query(
+fn write_step(all: &mut Together, lease: &Lease, step: &StepRecord) -> Result<()> {
+    all.add(
         "INSERT INTO steps (task, workflow, step, state, attempt, output, error, next_at, updated) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task, workflow, step) DO UPDATE SET state = excluded.state, \
          attempt = excluded.attempt, output = excluded.output, error = excluded.error, next_at = excluded.next_at, \
@@ -253,66 +286,89 @@ async fn write_step(connection: &mut SqliteConnection, lease: &Lease, step: &Ste
     .bind(step.output.as_ref().map(json).transpose()?)
     .bind(step.error.clone())
     .bind(step.next_at.map(|at| at.0))
-    .bind(step.updated.0)
-    .execute(connection)
-    .await
-    .map_err(failed("writing a step"))?;
+    .bind(step.updated.0);
     Ok(())
 }
 
 /// Numbers only grow, so all that is `most` below the new one is the oldest, and finding it costs nothing. Entries that
 /// were replaced leave gaps: then a few fewer are kept.
-async fn write_cache(connection: &mut SqliteConnection, key: &CacheKey, text: &str, most: u32) -> Result<()> {
-    let writing = failed("writing the verdict cache");
-    let written =
-        sqlx::query("INSERT OR REPLACE INTO cache (sha256, generation, settings, report) VALUES (?, ?, ?, ?)")
-            .bind(key.sha256.0.to_vec())
-            .bind(key.generation.clone())
-            .bind(key.settings.clone())
-            .bind(text.to_owned())
-            .execute(&mut *connection)
-            .await
-            .map_err(&writing)?;
-    let oldest = written.last_insert_rowid() - i64::from(most);
-    sqlx::query("DELETE FROM cache WHERE number <= ?").bind(oldest).execute(connection).await.map_err(&writing)?;
-    Ok(())
+fn write_cache(all: &mut Together, key: &CacheKey, text: &str, most: u32) {
+    all.add("INSERT OR REPLACE INTO cache (sha256, generation, settings, report) VALUES (?, ?, ?, ?)")
+        .bind(key.sha256.0.to_vec())
+        .bind(key.generation.clone())
+        .bind(key.settings.clone())
+        .bind(text.to_owned());
+    all.add("DELETE FROM cache WHERE number <= last_insert_rowid() - ?").bind(i64::from(most));
 }
 
 /// Replaces the tags of one state of an object.
-pub(super) async fn set_tags(connection: &mut SqliteConnection, object: &ObjectRef, tags: &Tags) -> Result<()> {
-    let writing = failed("writing tags");
-    let pin = rows::pin(object);
+pub(super) async fn set_tags(connection: &mut SqliteConnection, object: &ObjectRef, tags: &Tags) -> Result<Result<()>> {
+    let text = match json(tags) {
+        Ok(text) => text,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let (bucket, pin) = (object.bucket.as_str().to_owned(), rows::pin(object));
+    let mut all = Together::default();
     // What a key without versions held before does not come back, and neither do its tags.
-    sqlx::query("DELETE FROM tags WHERE bucket = ?1 AND key = ?2 AND (pin = ?3 OR (NOT ?4 AND pin NOT GLOB 'v:*'))")
-        .bind(object.bucket.as_str().to_owned())
+    all.add("DELETE FROM tags WHERE bucket = ? AND key = ? AND (pin = ? OR (NOT ? AND pin NOT GLOB 'v:*'))")
+        .bind(bucket.clone())
         .bind(object.key.clone())
         .bind(pin.clone())
-        .bind(object.version.is_some())
-        .execute(&mut *connection)
-        .await
-        .map_err(&writing)?;
-    if tags.is_empty() {
-        return Ok(());
+        .bind(object.version.is_some());
+    if !tags.is_empty() {
+        all.add("INSERT INTO tags (bucket, key, pin, tags) VALUES (?, ?, ?, ?)")
+            .bind(bucket)
+            .bind(object.key.clone())
+            .bind(pin)
+            .bind(text);
     }
-    sqlx::query("INSERT INTO tags (bucket, key, pin, tags) VALUES (?, ?, ?, ?)")
-        .bind(object.bucket.as_str().to_owned())
-        .bind(object.key.clone())
-        .bind(pin)
-        .bind(json(tags)?)
-        .execute(connection)
-        .await
-        .map_err(&writing)?;
-    Ok(())
+    all.execute(connection).await.map(Ok)
 }
 
-pub(super) async fn save_head(connection: &mut SqliteConnection, head: AuditHead) -> Result<()> {
-    sqlx::query("UPDATE audit_head SET seq = ?, hash = ? WHERE one = 1")
-        .bind(head.seq.cast_signed())
-        .bind(head.hash.0.to_vec())
-        .execute(connection)
-        .await
-        .map_err(failed("writing the audit log"))?;
-    Ok(())
+/// Ends the transaction, with the new end of the log where it has one.
+pub(super) async fn end(connection: &mut SqliteConnection, head: Option<AuditHead>) -> Result<()> {
+    let mut all = Together::default();
+    if let Some(head) = head {
+        all.add("UPDATE audit_head SET seq = ?, hash = ? WHERE one = 1")
+            .bind(head.seq.cast_signed())
+            .bind(head.hash.0.to_vec());
+    }
+    all.add("COMMIT");
+    all.execute(connection).await
+}
+
+/// Statements that are executed one after the other until one fails. SQLite has a thread of its own here, and the way
+/// there and back costs more than most statements; these go there together.
+#[derive(Default)]
+struct Together {
+    sql: String,
+    arguments: SqliteArguments,
+    unbound: Option<sqlx::error::BoxDynError>,
+}
+
+impl Together {
+    fn add(&mut self, sql: &'static str) -> &mut Self {
+        self.sql.push_str(sql);
+        self.sql.push_str(";\n");
+        self
+    }
+
+    /// Binds the next `?`.
+    fn bind<'q, T: Encode<'q, Sqlite> + Type<Sqlite>>(&mut self, value: T) -> &mut Self {
+        self.unbound = self.unbound.take().or(sqlx::Arguments::add(&mut self.arguments, value).err());
+        self
+    }
+
+    async fn execute(self, connection: &mut SqliteConnection) -> Result<()> {
+        let writing = failed("writing to the store");
+        if let Some(why) = self.unbound {
+            return Err(writing(sqlx::Error::Encode(why)));
+        }
+        // What is long is not likely to come again, and not worth being kept.
+        let kept = self.sql.len() < 4096;
+        let query = sqlx::query_with(AssertSqlSafe(self.sql), self.arguments).persistent(kept);
+        query.execute(connection).await.map(drop).map_err(writing)
+    }
 }
 
 fn json<T: serde::Serialize>(value: &T) -> Result<String> {

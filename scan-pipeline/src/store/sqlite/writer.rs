@@ -1,7 +1,8 @@
 //! The one writer: it takes what waits, writes all of it in one transaction, and answers when that is on the disk.
 //!
 //! A commit to the disk costs milliseconds whether it holds one change or a hundred; so callers who come at the same
-//! time share one. Each call has a savepoint of its own: a call that fails changes nothing and disturbs no other.
+//! time share one. A call that is refused has written nothing. One that fails in the middle undoes the transaction; then
+//! each of its calls gets one of its own, and no other is disturbed.
 //!
 //! The writer has a thread with a small runtime of its own. It does not depend on which runtime opened the store, and
 //! finishes what it accepted when the caller's runtime is gone.
@@ -10,7 +11,7 @@ use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::error::{again, failed};
+use super::error::again;
 use super::readers::Slot;
 use super::write::{self, Prepared};
 use super::{Config, connect, rows};
@@ -120,6 +121,7 @@ impl Writer {
         }
         let results = match results {
             Ok(results) => results,
+            Err(error) if jobs.len() == 1 => vec![Err(error)],
             Err(error) => jobs.iter().map(|_| Err(again(&error))).collect(),
         };
         let mut orphans = Vec::new();
@@ -166,54 +168,33 @@ async fn transaction(
     calls: &[&Call],
     cache_entries: u32,
 ) -> Result<Vec<Result<Answer>>> {
-    // With the lock from the start: a transaction that reads first and then finds the file changed could only fail.
-    execute(connection, "BEGIN IMMEDIATE").await?;
-    // Read each time, as other processes may write to the same file.
-    let before = rows::audit_head(connection).await?;
+    // With the lock from the start: a transaction that reads first and then finds the file changed could only fail. The
+    // head is read each time, as other processes may write to the same file.
+    let before = rows::begin(connection).await?;
     let mut head = before;
     let mut results = Vec::with_capacity(calls.len());
     for call in calls {
-        execute(connection, "SAVEPOINT one").await?;
-        let mut end = head;
-        let result = run(connection, call, cache_entries, &mut end).await;
-        if result.is_ok() {
-            head = end;
-        } else {
-            execute(connection, "ROLLBACK TO one").await.map_err(|error| cause(&result, error))?;
-        }
-        execute(connection, "RELEASE one").await?;
-        results.push(result);
+        results.push(run(connection, call, cache_entries, &mut head).await?);
     }
-    if head != before {
-        write::save_head(connection, head).await?;
-    }
-    execute(connection, "COMMIT").await?;
+    write::end(connection, (head != before).then_some(head)).await?;
     Ok(results)
 }
 
-/// When a failure has undone the whole transaction there is no savepoint left to go back to, and the failure says more.
-fn cause(result: &Result<Answer>, error: Error) -> Error {
-    result.as_ref().err().map_or(error, again)
-}
-
+/// The inner result is the answer; with the outer one the transaction has failed.
 async fn run(
     connection: &mut SqliteConnection,
     call: &Call,
     cache_entries: u32,
     head: &mut AuditHead,
-) -> Result<Answer> {
-    match call {
-        Call::Claim(request) => write::claim(connection, request).await.map(Answer::Claim),
+) -> Result<Result<Answer>> {
+    Ok(match call {
+        Call::Claim(request) => write::claim(connection, request).await?.map(Answer::Claim),
         Call::Commit(lease, prepared) => {
-            write::commit(connection, lease, prepared, cache_entries, head).await.map(Answer::Committed)
+            write::commit(connection, lease, prepared, cache_entries, head).await?.map(Answer::Committed)
         }
-        Call::SetTags(object, tags) => write::set_tags(connection, object, tags).await.map(|()| Answer::Done),
+        Call::SetTags(object, tags) => write::set_tags(connection, object, tags).await?.map(|()| Answer::Done),
         Call::Close => Ok(Answer::Done),
-    }
-}
-
-async fn execute(connection: &mut SqliteConnection, sql: &'static str) -> Result<()> {
-    sqlx::query(sql).execute(connection).await.map(drop).map_err(failed("writing to the store"))
+    })
 }
 
 /// Whether the connection is out of the transaction: rolled back now, or by SQLite when it failed.
