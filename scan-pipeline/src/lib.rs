@@ -76,6 +76,7 @@ pub mod config;
 pub mod content;
 pub mod engine;
 mod error;
+pub mod event;
 pub mod handler;
 pub mod json;
 pub mod model;
@@ -83,6 +84,7 @@ pub mod objects;
 pub mod pipeline;
 mod policy;
 pub mod queue;
+pub mod source;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -3,6 +3,7 @@
 //! Everything here is plain data with `serde` forms. Fields may be added to a form; what is there keeps its meaning.
 
 mod digest;
+pub(crate) mod key;
 mod object;
 mod report;
 mod tags;

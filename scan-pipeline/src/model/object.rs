@@ -23,6 +23,14 @@ use crate::{Error, ErrorKind, Result};
 pub struct BucketUrl(String);
 
 impl BucketUrl {
+    /// The address of a bucket of this name at its vendor's. `None` for names with other characters than buckets have,
+    /// so that nothing in one can be taken for an endpoint or a key.
+    pub(crate) fn named(scheme: &str, name: &str) -> Option<Self> {
+        let plain = |character: char| character.is_ascii_alphanumeric() || "-._$".contains(character);
+        let is_name = (1..=255).contains(&name.len()) && name.chars().all(plain);
+        is_name.then(|| Self(format!("{scheme}://{name}")))
+    }
+
     /// The address as text, without a slash at its end.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,9 +1,12 @@
 //! Points in time, as the store and the JSON forms have them.
 
 use std::fmt;
+use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, ErrorKind, Result};
 
 /// Milliseconds since 1970 in UTC. It displays as RFC 3339 to the millisecond.
 ///
@@ -47,6 +50,53 @@ impl fmt::Display for Timestamp {
     }
 }
 
+impl FromStr for Timestamp {
+    type Err = Error;
+
+    /// A time in UTC from 1970 on as RFC 3339 has it, ending in `Z`. What is finer than a millisecond is cut off.
+    fn from_str(text: &str) -> Result<Self> {
+        parsed(text).ok_or_else(|| {
+            let short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+            Error::new(ErrorKind::InvalidInput, format!("`{short}` is no time such as 2026-11-20T23:02:04.000Z"))
+        })
+    }
+}
+
+fn parsed(text: &str) -> Option<Timestamp> {
+    let (whole, fraction) = match text.strip_suffix('Z')?.split_once('.') {
+        Some((whole, fraction)) if !fraction.is_empty() => (whole, fraction),
+        Some(_) => return None,
+        None => (text.strip_suffix('Z')?, "0"),
+    };
+    let number = |at: std::ops::Range<usize>| {
+        let digits = whole.get(at).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
+        digits.parse::<i64>().ok()
+    };
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    let is_marked = whole.len() == 19 && marks.iter().all(|(at, mark)| whole.as_bytes()[*at] == *mark);
+    if !is_marked || !fraction.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let in_range = year >= 1970 && (1..=12).contains(&month) && (1..=days).contains(&day);
+    if !in_range || hour > 23 || minute > 59 || second > 59 {
+        return None;
+    }
+    // Days since 1970 by Howard Hinnant's days_from_civil, the inverse of what `rfc3339` does.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (era, year) = (year / 400, year % 400);
+    let days = era * 146_097 + year * 365 + year / 4 - year / 100 + (153 * month + 2) / 5 + day - 1 - 719_468;
+    let millis: i64 = format!("{fraction:0<3}").get(..3)?.parse().ok()?;
+    Some(Timestamp((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + millis))
+}
+
 /// A time in UTC as RFC 3339 has it, to the second: `2026-11-20T23:02:04Z`. Times before 1970 become its start.
 ///
 /// ```
@@ -72,6 +122,51 @@ pub fn rfc3339(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(millis in 0..253_402_300_800_000i64) {
+            let time = Timestamp(millis);
+            prop_assert_eq!(time.to_string().parse::<Timestamp>().expect("a time"), time);
+        }
+
+        #[test]
+        fn any_text_is_a_time_or_an_error(text in "[0-9TZ:. -]{0,26}|.*") {
+            if let Ok(time) = text.parse::<Timestamp>() {
+                prop_assert!(time.to_string().starts_with(&text[..19]), "{} {}", text, time);
+            }
+        }
+    }
+
+    #[test]
+    fn times_are_read() {
+        for (text, millis) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2000-02-29T12:34:56.7Z", 951_827_696_700),
+            ("2024-02-29T23:59:59.123456789Z", 1_709_251_199_123),
+        ] {
+            assert_eq!(text.parse::<Timestamp>().expect(text), Timestamp(millis));
+        }
+        for wrong in [
+            "",
+            "Z",
+            "2026-11-20",
+            "2026-11-20T23:02:04",
+            "2026-11-20T23:02:04.Z",
+            "2026-11-20T23:02:04+01:00",
+            "2026-13-20T23:02:04Z",
+            "2025-02-29T23:02:04Z",
+            "2026-11-00T23:02:04Z",
+            "2026-11-20T24:02:04Z",
+            "1969-12-31T23:59:59Z",
+            "2026-11-20 23:02:04Z",
+            "+026-11-20T23:02:04Z",
+            "2026-11-20T23:02:0üZ",
+        ] {
+            assert!(wrong.parse::<Timestamp>().is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn dates_agree_with_the_calendar() {

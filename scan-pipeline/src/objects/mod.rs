@@ -272,6 +272,34 @@ impl Buckets {
         self.get(object.bucket.as_str())
     }
 
+    /// The same object in the bucket that is set up for it, for an object that somebody else names: an
+    /// [event](crate::event) says `s3://uploads`, and the bucket may be set up as
+    /// `s3://uploads?endpoint=http://127.0.0.1:9000`.
+    ///
+    /// An address that says more than the name is taken as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] when no bucket is set up for it, or when several have that name, at different endpoints:
+    /// then nobody can say which is meant, and a guess might act on another object. Let a pipeline of its own read the
+    /// events of each.
+    pub fn locate(&self, object: ObjectRef) -> Result<ObjectRef> {
+        let same = |other: &&BucketUrl| {
+            let named = other.rest().split_once('?').map_or(other.rest(), |(name, _)| name);
+            **other == object.bucket || other.scheme() == object.bucket.scheme() && named == object.bucket.rest()
+        };
+        let found: Vec<_> = self.by_url.keys().filter(same).collect();
+        match found[..] {
+            [url] => Ok(ObjectRef { bucket: url.clone(), ..object }),
+            [] => self.of(&object).map(|_| object.clone()),
+            _ => {
+                let found: Vec<_> = found.iter().map(|url| url.as_str()).collect();
+                let why = format!("several buckets have this name, and which one is not said: {}", found.join(", "));
+                Err(Error::new(ErrorKind::Config, why).about(object.to_string()))
+            }
+        }
+    }
+
     /// Short names and buckets.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn ObjectOps>)> {
         self.names.iter().filter_map(|(name, url)| Some((name.as_str(), self.by_url.get(url)?)))

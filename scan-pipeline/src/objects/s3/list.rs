@@ -5,12 +5,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::types::{EncodingType, Object};
-use percent_encoding::percent_decode_str;
 
 use super::error::Failure;
 use super::read::timestamp;
 use super::{Inner, S3Keys, unquoted};
 use crate::model::ObjectRef;
+use crate::model::key::form_decoded;
 use crate::objects::{KeyRange, Page};
 use crate::{Error, ErrorKind, Result};
 
@@ -84,7 +84,7 @@ impl Inner {
             let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
             for entry in answer.contents() {
                 let key = entry.key().unwrap_or_default();
-                let key = if is_encoded { decoded(key) } else { Some(key.to_owned()) };
+                let key = if is_encoded { form_decoded(key) } else { Some(key.to_owned()) };
                 // More than was asked for: the rest comes with the next page, which can begin behind a key only.
                 if page.entries.len() >= most && last.is_some() {
                     page.next = last;
@@ -133,38 +133,6 @@ impl Inner {
             size: entry.size().and_then(|size| u64::try_from(size).ok()),
             modified: entry.last_modified().map(timestamp),
             ..object
-        }
-    }
-}
-
-/// Once, and as forms have it: Amazon and MinIO write a space as `+`, moto as `%20`, and all of them `+` as `%2B`.
-fn decoded(key: &str) -> Option<String> {
-    let digit = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_hexdigit);
-    let bytes = key.as_bytes();
-    let is_well_formed = bytes
-        .iter()
-        .enumerate()
-        .all(|(at, byte)| *byte != b'%' || digit(bytes.get(at + 1)) && digit(bytes.get(at + 2)));
-    let spaced = key.replace('+', " ");
-    is_well_formed.then(|| percent_decode_str(&spaced).decode_utf8().ok().map(String::from)).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_decoded_once() {
-        for (encoded, key) in [
-            ("a+b%2Bc%252B", "a b+c%2B"),
-            ("a%20b%2F%2e%2E/%C3%BC%0A", "a b/../ü\n"),
-            ("/a//b/../c", "/a//b/../c"),
-            ("", ""),
-        ] {
-            assert_eq!(decoded(encoded).as_deref(), Some(key));
-        }
-        for broken in ["%", "a%2", "%zz", "%FF"] {
-            assert_eq!(decoded(broken), None);
         }
     }
 }
