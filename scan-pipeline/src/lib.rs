@@ -46,6 +46,8 @@
 //! # Where to begin
 //!
 //! - Objects in buckets: [`Pipeline::process`], [`Pipeline::process_prefix`], and [`Pipeline::resume`] after a restart.
+//! - Objects that others tell of: [`event::decode`] for what S3, Google, Azure and GuardDuty send, and
+//!   [`source::inventory`] for what lies in a bucket already.
 //! - Uploads of a web application: [`Pipeline::process_upload`] gives the content only after a verdict that the policy
 //!   admits.
 //! - A handler of your own: [`handler::from_fn`], or the trait [`handler::ResultHandler`].

@@ -32,7 +32,7 @@
 //! | GuardDuty Malware Protection | `detail-type`, source `aws.guardduty` | scanned elsewhere |
 //! | Google Cloud Storage | CloudEvent `google.cloud.storage.object.v1.*` | `finalized` is created; the others are ignored |
 //! | Azure Blob Storage | `Microsoft.Storage.*`, CloudEvents or Event Grid schema, one or a list | `BlobCreated` and `BlobRenamed` are created; see below |
-//! | [`TaskMessage`] | `job_id` | created, with the job's id |
+//! | [`TaskMessage`] | `bucket` and `key` | created, with the job's id where there is one |
 //!
 //! SNS is unwrapped wherever it stands, up to four envelopes deep. With raw delivery SNS adds nothing, so that needs no
 //! setting. What none of this is, is [`Event::Unreadable`] and names what was seen: names, types and versions, cut
@@ -43,8 +43,8 @@
 //! - **Keys** are exact. S3 notifications are form-encoded (a space is `+`); EventBridge, GuardDuty and Google write
 //!   them plainly; Azure writes an address. A key that cannot be decoded without doubt is unreadable.
 //! - **Buckets** are `s3://name`, `gs://name` and `az://container`. Senders know no endpoints, so the bucket at
-//!   `s3://name?endpoint=...` is found by [`Buckets::locate`](crate::objects::Buckets::locate). A [`TaskMessage`] has
-//!   the address itself.
+//!   `s3://name?endpoint=...` is found by its name: [`Created::locate`], and [`Buckets::locate`] below it. A
+//!   [`TaskMessage`] has the address itself.
 //! - **The pin** is the version, where there is one, and the etag; for Google the generation, because the etag of its
 //!   events is another than the one that its reads give. A message with neither is about whatever is there now.
 //!
@@ -90,6 +90,7 @@ pub use sequencer::Sequencer;
 pub use task::TaskMessage;
 
 use crate::model::{BucketUrl, EngineInfo, ObjectRef, Verdict};
+use crate::objects::Buckets;
 use crate::{Error, Result};
 
 /// Most bytes of a message: SQS carries no more.
@@ -121,8 +122,10 @@ pub struct Created {
     pub object: ObjectRef,
     /// Which of two events about this key is the later.
     pub sequencer: Option<Sequencer>,
-    /// The job that asked for it: the message is one of our own, and the bucket's address is exact.
+    /// The job that asked for it, where the message is one of our own and a job did.
     pub job_id: Option<String>,
+    /// Whether the bucket's address is the whole of it, as in our own messages, and not only a name at a vendor's.
+    pub exact: bool,
     /// The storage account on Azure, which the bucket's address does not hold. Two accounts may each have a container
     /// of that name, so whoever reads the events of several compares it.
     pub account: Option<String>,
@@ -130,7 +133,20 @@ pub struct Created {
 
 impl Created {
     fn new(object: ObjectRef) -> Self {
-        Self { object, sequencer: None, job_id: None, account: None }
+        Self { object, sequencer: None, job_id: None, exact: false, account: None }
+    }
+
+    /// The object in the bucket that is set up for it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when there is none, or when the message has no more than a name
+    /// and several buckets have it; see [`Buckets::locate`].
+    pub fn locate(&self, buckets: &Buckets) -> Result<ObjectRef> {
+        if self.exact {
+            return buckets.of(&self.object).map(|_| self.object.clone());
+        }
+        buckets.locate(self.object.clone())
     }
 }
 
@@ -257,7 +273,8 @@ fn one(message: &Object) -> Result<Event> {
         Some(kind) if kind.starts_with("google.") => gcs::read(kind, message),
         Some(kind) if kind.starts_with("Microsoft.") => azure::read(kind, message),
         Some(kind) => Err(unreadable(format!("is an event of the type {}, which is not understood", excerpt(kind)))),
-        None if message.has("job_id") => task::read(message),
+        // No other format has both at its top.
+        None if message.has("bucket") && message.has("key") => task::read(message),
         None if message.get("Event").is_some() => s3::test_event(message),
         None => Err(unreadable(format!("is no event that is understood; it has {}", message.names()))),
     }

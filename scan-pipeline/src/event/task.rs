@@ -10,8 +10,8 @@ use crate::model::{BucketUrl, ObjectRef};
 /// Most bytes of a job's id.
 const LONGEST_ID: usize = 256;
 
-/// One object to scan, as a job writes it into a queue: `{"job_id", "bucket", "key", "etag"}`, with `version` and
-/// `size` where they are known. The bucket is an address such as `s3://name`, the key is written plainly.
+/// One object to scan, as we write it into a queue: `{"bucket", "key", "etag"}`, with `job_id`, `version` and `size`
+/// where there are any. The bucket is an address such as `s3://name`, the key is written plainly.
 ///
 /// Fields may be added; what is there keeps its meaning. [`decode`](super::decode) reads it back as
 /// [`Event::Created`].
@@ -20,7 +20,7 @@ const LONGEST_ID: usize = 256;
 /// use scan_pipeline::event::{self, Event, TaskMessage};
 /// use scan_pipeline::model::ObjectRef;
 /// let object = ObjectRef::new("s3://uploads?endpoint=http://127.0.0.1:9000".parse()?, "a b").with_etag("4711");
-/// let text = TaskMessage::new("job-7", &object).to_json();
+/// let text = TaskMessage::new(&object).job("job-7").to_json();
 /// let Some(Event::Created(created)) = event::decode(text.as_bytes()).pop() else { panic!("it is understood") };
 /// assert_eq!(created.object, object);
 /// assert_eq!(created.job_id.as_deref(), Some("job-7"));
@@ -29,7 +29,8 @@ const LONGEST_ID: usize = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TaskMessage<'a> {
     /// The job it belongs to.
-    pub job_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job_id: Option<&'a str>,
     /// The bucket's address.
     pub bucket: &'a BucketUrl,
     /// The key, exactly.
@@ -46,16 +47,23 @@ pub struct TaskMessage<'a> {
 }
 
 impl<'a> TaskMessage<'a> {
-    /// A message about an object, for a job.
-    pub fn new(job_id: &'a str, object: &'a ObjectRef) -> Self {
+    /// A message about an object.
+    pub fn new(object: &'a ObjectRef) -> Self {
         Self {
-            job_id,
+            job_id: None,
             bucket: &object.bucket,
             key: &object.key,
             version: object.version.as_deref(),
             etag: object.etag.as_deref(),
             size: object.size,
         }
+    }
+
+    /// Says which job it belongs to: 1 to 256 bytes.
+    #[must_use]
+    pub fn job(mut self, id: &'a str) -> Self {
+        self.job_id = Some(id);
+        self
     }
 
     /// The message as JSON.
@@ -65,13 +73,15 @@ impl<'a> TaskMessage<'a> {
     }
 }
 
-/// A message with a `job_id`.
+/// A message with `bucket` and `key`.
 pub(super) fn read(message: &Object) -> Result<Event> {
-    let job_id = message.required("job_id")?;
-    if job_id.is_empty() || job_id.len() > LONGEST_ID {
-        return Err(unreadable(format!("`job_id` has {} bytes; it has 1 to {LONGEST_ID}", job_id.len())));
+    let job_id = message.text("job_id")?;
+    if let Some(id) = job_id {
+        if id.is_empty() || id.len() > LONGEST_ID {
+            return Err(unreadable(format!("`job_id` has {} bytes; it has 1 to {LONGEST_ID}", id.len())));
+        }
+        without_nul("job's id", id)?;
     }
-    without_nul("job's id", job_id)?;
     let address = message.required("bucket")?;
     let bucket: BucketUrl = match address.parse() {
         Ok(bucket) if address.len() <= 2048 && !address.contains('\0') => bucket,
@@ -83,6 +93,7 @@ pub(super) fn read(message: &Object) -> Result<Event> {
         size: message.whole("size")?,
         ..ObjectRef::new(bucket, key(message.required("key")?)?)
     });
-    created.job_id = Some(job_id.to_owned());
+    created.job_id = job_id.map(str::to_owned);
+    created.exact = true;
     Ok(Event::Created(created))
 }

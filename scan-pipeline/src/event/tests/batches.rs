@@ -93,6 +93,11 @@ fn an_object_is_located_in_the_bucket_that_is_set_up() {
         let why = located(&buckets, "memory://uploads").expect_err("two");
         assert!(why.kind() == ErrorKind::Config && why.to_string().contains(here), "{why}");
         assert_eq!(located(&buckets, here).expect("itself"), object(here));
+        // Our own messages have the whole address.
+        let mut ours = Created::new(object("memory://uploads"));
+        assert_eq!(ours.locate(&buckets).expect_err("two").kind(), ErrorKind::Config);
+        ours.exact = true;
+        assert_eq!(ours.locate(&buckets).is_ok(), address == "uploads");
     }
 }
 

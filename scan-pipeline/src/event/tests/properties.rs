@@ -137,7 +137,7 @@ proptest! {
         let expected = ObjectRef::new("s3://b".parse().expect("an address"), key.as_str()).with_etag(etag).with_size(size);
         prop_assert_eq!(&created(&bridge.to_string()).object, &expected);
         prop_assert_eq!(&created(&in_sns(&bridge.to_string())).object, &expected);
-        prop_assert_eq!(&created(&TaskMessage::new("7", &expected).to_json()).object, &expected);
+        prop_assert_eq!(&created(&TaskMessage::new(&expected).job("7").to_json()).object, &expected);
         let google = json!({"specversion": "1.0", "type": "google.cloud.storage.object.v1.finalized",
             "data": {"bucket": "b", "name": key, "generation": "1"}});
         prop_assert_eq!(&created(&google.to_string()).object.key, &key);

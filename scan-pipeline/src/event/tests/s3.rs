@@ -125,7 +125,7 @@ fn amazon() {
         let created = created(&message);
         assert_eq!(created.object, expected);
         assert_eq!(created.sequencer, Sequencer::new("0055AED6DCD90281E5"));
-        assert_eq!((created.job_id, created.account), (None, None));
+        assert_eq!((created.job_id, created.account, created.exact), (None, None, false));
     }
 }
 
@@ -333,13 +333,16 @@ fn our_own_tasks_keep_the_address() {
     assert_eq!(plain.job_id.as_deref(), Some("7"));
     let whole =
         object("s3://b?endpoint=http://127.0.0.1:9000", "\u{1}\"\\ü").with_version("v").with_etag("e").with_size(7);
-    assert_eq!(created(&TaskMessage::new("7", &whole).to_json()).object, whole);
+    let read = created(&TaskMessage::new(&whole).job("7").to_json());
+    assert_eq!((read.object, read.job_id.as_deref(), read.exact), (whole.clone(), Some("7"), true));
+    let read = created(&TaskMessage::new(&whole).to_json());
+    assert_eq!((read.object, read.job_id, read.exact), (whole, None, true));
     for wrong in [
         r#"{"job_id": "7", "bucket": "uploads", "key": "k"}"#,
         r#"{"job_id": "7", "bucket": "s3://uploads"}"#,
         r#"{"job_id": "", "bucket": "s3://uploads", "key": "k"}"#,
         r#"{"job_id": 7, "bucket": "s3://uploads", "key": "k"}"#,
-        r#"{"job_id": null, "bucket": "s3://uploads", "key": "k"}"#,
+        r#"{"bucket": null, "key": "k"}"#,
         r#"{"job_id": "7", "bucket": "s3://uploads", "key": ["k"]}"#,
     ] {
         unreadable(wrong);

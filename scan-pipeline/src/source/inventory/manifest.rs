@@ -13,7 +13,8 @@ const VERSION: &str = "2016-11-30";
 /// What a list is of, and which files it has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// The bucket that the list is of.
+    /// The bucket that the list is of, which every object of it is then in: `s3://name`. Where it is set up under an
+    /// address that says more, put that here; [`Buckets::locate`](crate::objects::Buckets::locate) finds it.
     pub source: BucketUrl,
     /// The bucket that the files are in.
     pub destination: BucketUrl,
@@ -21,6 +22,8 @@ pub struct Manifest {
     pub created: Option<Timestamp>,
     /// The files, in the order of [`Cursor::file`](super::Cursor::file).
     pub files: Vec<InventoryFile>,
+    /// The name that rows of the list have.
+    pub(super) listed: String,
     pub(super) columns: Columns,
 }
 
@@ -84,6 +87,7 @@ impl Manifest {
         let millis = form.creation_timestamp.as_deref().and_then(|millis| millis.parse().ok());
         Ok(Self {
             source: bucket(&form.source_bucket)?,
+            listed: form.source_bucket,
             destination: bucket(destination)?,
             created: millis.map(Timestamp),
             columns: Columns::parse(&form.file_schema)?,

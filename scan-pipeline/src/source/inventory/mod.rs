@@ -39,16 +39,49 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 pub use manifest::{InventoryFile, Manifest};
 pub use rows::{Counts, Row, RowOptions, Rows};
 
-/// The next row to read.
+use crate::{Error, ErrorKind, Result};
+
+/// The next row to read. As text it is both numbers with a colon between them.
+///
+/// ```
+/// use scan_pipeline::source::inventory::Cursor;
+/// let cursor: Cursor = "3:1047".parse()?;
+/// assert_eq!(cursor, Cursor { file: 3, row: 1047 });
+/// assert_eq!(cursor.to_string(), "3:1047");
+/// # Ok::<(), scan_pipeline::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cursor {
     /// Which of the manifest's files, from 0.
     pub file: usize,
     /// Which row of it, from 0. Rows that are left out count as well.
     pub row: u64,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file, self.row)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let cursor = text
+            .split_once(':')
+            .and_then(|(file, row)| Some(Self { file: file.parse().ok()?, row: row.parse().ok()? }));
+        cursor.ok_or_else(|| {
+            let why = format!("{} is no place in an inventory, such as 3:1047", manifest::short(text));
+            Error::new(ErrorKind::InvalidInput, why)
+        })
+    }
 }

@@ -58,6 +58,7 @@ pub struct Rows<R> {
     fields: Box<[u8]>,
     ends: [usize; MOST_COLUMNS + 1],
     source: BucketUrl,
+    listed: String,
     columns: Columns,
     options: RowOptions,
     from: u64,
@@ -121,6 +122,7 @@ impl<R: AsyncRead + Unpin> Rows<R> {
             fields: vec![0; LONGEST].into(),
             ends: [0; MOST_COLUMNS + 1],
             source: manifest.source.clone(),
+            listed: manifest.listed.clone(),
             columns: manifest.columns.clone(),
             options,
             from: from.row,
@@ -243,9 +245,9 @@ impl<R: AsyncRead + Unpin> Rows<R> {
             return Ok(None);
         }
         if let Some(name) = text(self.columns.bucket)?
-            && BucketUrl::named("s3", name).as_ref() != Some(&self.source)
+            && name != self.listed
         {
-            return Err(wrong(format!("is of the bucket {}, and the list of {}", short(name), self.source)));
+            return Err(wrong(format!("is of the bucket {}, and the list of {}", short(name), short(&self.listed))));
         }
         let written = field(self.columns.key)?;
         let key = form_decoded(written)

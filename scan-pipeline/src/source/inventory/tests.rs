@@ -110,6 +110,19 @@ async fn columns_are_found_by_their_names() {
 }
 
 #[tokio::test]
+async fn objects_are_in_the_bucket_that_is_set_up() {
+    let file = gz(LIST.as_bytes());
+    let mut manifest = manifest(&file);
+    manifest.source = "s3://example?endpoint=http://127.0.0.1:9000".parse().expect("an address");
+    let (rows, _, error) = read(&manifest, &file, 0, RowOptions::default()).await;
+    assert!(error.is_none() && rows.len() == 3);
+    assert!(rows.iter().all(|row| row.object.as_ref().expect("an object").bucket == manifest.source));
+    for text in ["", "1", ":", "1:", ":1", "-1:0", "1:2:3", "a:b"] {
+        assert!(text.parse::<Cursor>().is_err(), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn a_bad_row_hides_no_good_one() {
     let bad = [
         "example,100%,,true,false,1,,,",
@@ -146,8 +159,7 @@ async fn it_goes_on_at_any_row() {
         while seen.len() < stop {
             seen.push(rows.next().await.expect("readable").expect("a row").number);
         }
-        let stored = serde_json::to_string(&rows.cursor()).expect("JSON");
-        let cursor: Cursor = serde_json::from_str(&stored).expect("a cursor");
+        let cursor: Cursor = rows.cursor().to_string().parse().expect("a cursor");
         let (rest, _, error) = read(&manifest, &file, cursor.row, RowOptions::default()).await;
         assert!(error.is_none());
         seen.extend(rest.iter().map(|row| row.number));
