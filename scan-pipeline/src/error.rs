@@ -7,6 +7,18 @@ use std::time::Duration;
 /// Alias for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Most characters of a stranger's text that a message repeats.
+const EXCERPT: usize = 64;
+
+/// A stranger's text for a message: in quotes, escaped and cut short.
+pub(crate) fn excerpt(text: &str) -> String {
+    let mut short: String = text.chars().take(EXCERPT).flat_map(char::escape_debug).collect();
+    if text.chars().nth(EXCERPT).is_some() {
+        short.push_str("...");
+    }
+    format!("`{short}`")
+}
+
 type Source = Box<dyn StdError + Send + Sync + 'static>;
 
 /// What went wrong, as something a program can match on.

@@ -9,10 +9,9 @@ use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
+pub(super) use crate::error::excerpt;
 use crate::{Error, ErrorKind, Result};
 
-/// Most characters of a stranger's text that an error repeats.
-const EXCERPT: usize = 64;
 /// Most names that an error lists.
 const NAMES: usize = 12;
 
@@ -123,15 +122,6 @@ impl Object {
 /// A message, or a part of one, that is not understood. Trying again does not help.
 pub(super) fn unreadable(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidInput, what)
-}
-
-/// A stranger's text in quotes, escaped and cut short.
-pub(super) fn excerpt(text: &str) -> String {
-    let mut short: String = text.chars().take(EXCERPT).flat_map(char::escape_debug).collect();
-    if text.chars().nth(EXCERPT).is_some() {
-        short.push_str("...");
-    }
-    format!("`{short}`")
 }
 
 impl<'de> Deserialize<'de> for Node {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::excerpt;
 use crate::{Error, ErrorKind, Result};
 
 /// Milliseconds since 1970 in UTC. It displays as RFC 3339 to the millisecond.
@@ -56,8 +57,8 @@ impl FromStr for Timestamp {
     /// A time in UTC from 1970 on as RFC 3339 has it, ending in `Z`. What is finer than a millisecond is cut off.
     fn from_str(text: &str) -> Result<Self> {
         parsed(text).ok_or_else(|| {
-            let short: String = text.chars().take(40).flat_map(char::escape_debug).collect();
-            Error::new(ErrorKind::InvalidInput, format!("`{short}` is no time such as 2026-11-20T23:02:04.000Z"))
+            let why = format!("{} is no time such as 2026-11-20T23:02:04.000Z", excerpt(text));
+            Error::new(ErrorKind::InvalidInput, why)
         })
     }
 }

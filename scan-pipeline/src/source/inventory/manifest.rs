@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::error::excerpt;
 use crate::model::{BucketUrl, Timestamp};
 use crate::{Error, ErrorKind, Result};
 
@@ -65,23 +66,23 @@ impl Manifest {
         }
         let form: Form = serde_json::from_slice(text).map_err(|why| wrong(format!("cannot be read: {why}")))?;
         if form.version != VERSION {
-            return Err(wrong(format!("is of version {}; {VERSION} is understood", short(&form.version))));
+            return Err(wrong(format!("is of version {}; {VERSION} is understood", excerpt(&form.version))));
         }
         if form.file_format != "CSV" {
             let why = format!(
                 "the inventory is written as {}; set its format to CSV, which is the one that can be read",
-                short(&form.file_format)
+                excerpt(&form.file_format)
             );
             return Err(Error::new(ErrorKind::Unsupported, why));
         }
         let bucket =
-            |name: &str| BucketUrl::named("s3", name).ok_or_else(|| wrong(format!("names a bucket {}", short(name))));
+            |name: &str| BucketUrl::named("s3", name).ok_or_else(|| wrong(format!("names a bucket {}", excerpt(name))));
         // `arn:aws:s3:::name`, or `arn:aws-cn:s3:::name`.
         let destination = form.destination_bucket.rsplit_once(":::").map_or("", |(_, name)| name);
         for file in &form.files {
             let is_md5 = file.md5.len() == 32 && file.md5.bytes().all(|digit| digit.is_ascii_hexdigit());
             if !is_md5 || file.key.is_empty() {
-                return Err(wrong(format!("has a file {} without a key or an MD5", short(&file.key))));
+                return Err(wrong(format!("has a file {} without a key or an MD5", excerpt(&file.key))));
             }
         }
         let millis = form.creation_timestamp.as_deref().and_then(|millis| millis.parse().ok());
@@ -123,7 +124,7 @@ impl Columns {
                 (place, None) => Ok(place),
             }
         };
-        let key = find("Key")?.ok_or_else(|| wrong(format!("has no column Key, but {}", short(schema))))?;
+        let key = find("Key")?.ok_or_else(|| wrong(format!("has no column Key, but {}", excerpt(schema))))?;
         Ok(Self {
             count: names.len(),
             bucket: find("Bucket")?,
@@ -140,10 +141,4 @@ impl Columns {
 
 fn wrong(what: String) -> Error {
     Error::new(ErrorKind::InvalidInput, format!("the manifest of the inventory {what}"))
-}
-
-/// A stranger's text, escaped and cut short.
-pub(super) fn short(text: &str) -> String {
-    let short: String = text.chars().take(64).flat_map(char::escape_debug).collect();
-    format!("`{short}`")
 }

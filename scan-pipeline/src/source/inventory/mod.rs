@@ -47,6 +47,7 @@ use serde::{Deserialize, Serialize};
 pub use manifest::{InventoryFile, Manifest};
 pub use rows::{Counts, Row, RowOptions, Rows};
 
+use crate::error::excerpt;
 use crate::{Error, ErrorKind, Result};
 
 /// The next row to read. As text it is both numbers with a colon between them.
@@ -80,7 +81,7 @@ impl FromStr for Cursor {
             .split_once(':')
             .and_then(|(file, row)| Some(Self { file: file.parse().ok()?, row: row.parse().ok()? }));
         cursor.ok_or_else(|| {
-            let why = format!("{} is no place in an inventory, such as 3:1047", manifest::short(text));
+            let why = format!("{} is no place in an inventory, such as 3:1047", excerpt(text));
             Error::new(ErrorKind::InvalidInput, why)
         })
     }

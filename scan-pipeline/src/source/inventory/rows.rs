@@ -11,8 +11,9 @@ use md5::{Digest, Md5};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 use tokio_util::io::StreamReader;
 
-use super::manifest::{Columns, short};
+use super::manifest::Columns;
 use super::{Cursor, Manifest};
+use crate::error::excerpt;
 use crate::model::key::form_decoded;
 use crate::model::{BucketUrl, ObjectRef, Timestamp};
 use crate::objects::ObjectRead;
@@ -234,7 +235,7 @@ impl<R: AsyncRead + Unpin> Rows<R> {
             Some("true") => Ok(Some(true)),
             Some("false") => Ok(Some(false)),
             None => Ok(None),
-            Some(other) => Err(wrong(format!("{} is neither true nor false", short(other)))),
+            Some(other) => Err(wrong(format!("{} is neither true nor false", excerpt(other)))),
         };
         if flag(self.columns.is_delete_marker)? == Some(true) {
             self.counts.delete_markers += 1;
@@ -247,15 +248,19 @@ impl<R: AsyncRead + Unpin> Rows<R> {
         if let Some(name) = text(self.columns.bucket)?
             && name != self.listed
         {
-            return Err(wrong(format!("is of the bucket {}, and the list of {}", short(name), short(&self.listed))));
+            return Err(wrong(format!(
+                "is of the bucket {}, and the list of {}",
+                excerpt(name),
+                excerpt(&self.listed)
+            )));
         }
         let written = field(self.columns.key)?;
         let key = form_decoded(written)
             .filter(|key| (1..=1024).contains(&key.len()) && !key.contains('\0'))
-            .ok_or_else(|| wrong(format!("the key {} cannot be decoded", short(written))))?;
+            .ok_or_else(|| wrong(format!("the key {} cannot be decoded", excerpt(written))))?;
         let size = text(self.columns.size)?;
         let size =
-            size.map(|size| size.parse().map_err(|_| wrong(format!("{} is no size", short(size))))).transpose()?;
+            size.map(|size| size.parse().map_err(|_| wrong(format!("{} is no size", excerpt(size))))).transpose()?;
         let modified = text(self.columns.modified)?.map(str::parse::<Timestamp>).transpose()?;
         let version = text(self.columns.version)?.filter(|version| *version != "null");
         Ok(Some(ObjectRef {
