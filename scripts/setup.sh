@@ -12,7 +12,7 @@ set -eu
 LIBCLAMAV=1.4.0
 CARGO_DENY=0.20.2
 BUILD_PACKAGES="gcc libc6-dev libclamav-dev make pkg-config"
-TEST_PACKAGES="bzip2 ca-certificates clamav-testfiles openssl p7zip-full python3 python3-venv qpdf util-linux valgrind xz-utils"
+TEST_PACKAGES="bzip2 ca-certificates clamav-testfiles openssl p7zip-full postgresql python3 python3-venv qpdf util-linux valgrind xz-utils"
 CHECK_PACKAGES="git" # cargo-deny fetches its database with it
 
 level=${1:-build}
@@ -45,6 +45,14 @@ missing_of() {
 
 has_libclamav() { pkg-config --atleast-version="$LIBCLAMAV" libclamav 2>/dev/null; }
 
+# The tests start a PostgreSQL of their own: the package shall make no database and start no service.
+no_cluster() {
+    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        $as_root mkdir -p /etc/postgresql-common/createcluster.d
+        echo "create_main_cluster = false" | $as_root tee /etc/postgresql-common/createcluster.d/scan-pipeline.conf >/dev/null
+    fi
+}
+
 apt_packages() {
     # shellcheck disable=SC2086 # A list of words.
     missing=$(missing_of $packages | tr '\n' ' ')
@@ -59,6 +67,7 @@ apt_packages() {
         fi
         say "installing with apt-get${as_root:+ and sudo}, without recommended packages: $missing"
         $as_root apt-get update --quiet --quiet || fail "apt-get update failed; see what it said above."
+        case " $missing " in *" postgresql "*) no_cluster ;; esac
         # shellcheck disable=SC2086 # A list of words, as well.
         $as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet --quiet --no-install-recommends $missing >/dev/null ||
             fail "apt-get could not install all of: $missing (on Ubuntu they need the component universe)."
@@ -77,10 +86,10 @@ other_system() {
         id=$(. "$os_release" && echo "${ID:-} ${ID_LIKE:-}")
     fi
     case " $id " in
-    *" fedora "*) how="dnf install gcc clamav-devel pkgconf-pkg-config" also="p7zip p7zip-plugins qpdf python3 valgrind" ;;
-    *" alpine "*) how="apk add gcc musl-dev clamav-dev pkgconf" also="7zip qpdf python3 valgrind" ;;
-    *" macos "*) how="brew install clamav pkgconf" also="p7zip qpdf python3" ;;
-    *) how="your package manager (with its header, a C compiler and pkg-config)" also="7z, qpdf, python3 and valgrind" ;;
+    *" fedora "*) how="dnf install gcc clamav-devel pkgconf-pkg-config" also="p7zip p7zip-plugins postgresql-server qpdf python3 valgrind" ;;
+    *" alpine "*) how="apk add gcc musl-dev clamav-dev pkgconf" also="7zip postgresql qpdf python3 valgrind" ;;
+    *" macos "*) how="brew install clamav pkgconf" also="p7zip postgresql qpdf python3" ;;
+    *) how="your package manager (with its header, a C compiler and pkg-config)" also="7z, PostgreSQL, qpdf, python3 and valgrind" ;;
     esac
     if [ "$level" = build ]; then
         tests=

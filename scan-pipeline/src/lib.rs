@@ -62,6 +62,7 @@
 //! |---|---|
 //! | `clamav` (default) | the engine that links libclamav; without it the crate needs no C library |
 //! | `sqlite` (default) | the embedded store |
+//! | `postgres`, `postgres-tls` | PostgreSQL, without and with TLS; TLS brings code under Apache-2.0 alone |
 //! | `webhook`, `email` (default) | notifications by HTTPS and SMTP |
 //! | `config`, `cli` (default) | a pipeline from a TOML file; the program |
 //! | `s3`, `gcs`, `azure` | the buckets of these vendors, with crates under Apache-2.0 alone |
@@ -87,6 +88,8 @@ pub mod pipeline;
 mod policy;
 pub mod queue;
 pub mod source;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub mod sql;
 pub mod store;
 #[cfg(feature = "testkit")]
 pub mod testkit;

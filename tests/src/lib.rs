@@ -33,6 +33,7 @@ pub mod marker;
 pub mod misc;
 pub mod office;
 pub mod pdf;
+pub mod postgres;
 pub mod rar;
 pub mod servers;
 pub mod sevenz;
