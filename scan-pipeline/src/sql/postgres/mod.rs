@@ -1,7 +1,7 @@
 //! PostgreSQL: connections with bounds on their number and on every call's time.
 //!
-//! No call hangs for ever, whatever the server or the network does: each has a time limit here, the server has the same
-//! one for its statements, and it ends the transactions of clients who froze or vanished, so that nobody waits for their
+//! No call hangs for ever, whatever the server or the network does: each has a time limit here, the server has a
+//! shorter one for its statements, and it ends the transactions of clients who froze or vanished, so that nobody waits for their
 //! locks. After an error that may be the connection's it is closed, and the next call opens another.
 
 mod error;
@@ -289,13 +289,15 @@ async fn set_up(connection: &mut PgConnection, config: &Config) -> Result<(), sq
     let limit = config.timeout.as_millis();
     let seconds = config.timeout.as_secs().max(1);
     let sql = format!(
-        "SET search_path TO \"{}\"; SET statement_timeout = {limit}; SET lock_timeout = {}; \
+        "SET search_path TO \"{}\"; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = {}; SET idle_session_timeout = 0; \
          SET tcp_keepalives_idle = {}; SET tcp_keepalives_interval = {}; SET tcp_keepalives_count = 3; \
          SET tcp_user_timeout = {limit}; \
          SELECT set_config('synchronous_commit', 'on', false) \
          WHERE current_setting('synchronous_commit') IN ('off', 'local')",
         config.schema,
+        // Before we give up, so that it can be said what took so long.
+        limit * 4 / 5,
         limit * 2 / 3,
         limit / 3,
         seconds.div_ceil(3),
