@@ -4,3 +4,5 @@
 #[cfg(feature = "postgres")]
 #[allow(dead_code, reason = "the store and the queue that use it come next")]
 pub mod postgres;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;

@@ -1,12 +1,8 @@
 //! The embedded store: one SQLite file.
 //!
-//! One writer gathers calls into transactions ([`writer`]), a few connections read beside it. Several stores, also of
-//! several processes, may have the same file open: SQLite's locks are between them. Times are those of the machine's
-//! clock, which they share.
+//! What reads and writes it is in [`sql`](crate::sql::sqlite). Several stores, also of several processes, may have the same
+//! file open. Times are those of the machine's clock, which they share.
 
-mod connect;
-mod error;
-mod readers;
 mod rows;
 mod write;
 mod writer;
@@ -16,18 +12,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::{mpsc, oneshot};
 
-use self::connect::Config;
-use self::readers::{Readers, Slot, closed};
 use self::write::Prepared;
-use self::writer::{Answer, Call, Job};
+use self::writer::{Answer, Call, Tasks};
 use super::{
     AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Lease, Store, TaskFilter, TaskRecord,
 };
+use crate::Result;
 use crate::model::{ObjectRef, Tags, TaskId, Timestamp};
 use crate::objects::TagStore;
-use crate::{Error, ErrorKind, Result};
+use crate::sql::sqlite::{Config, Database, Format, closed, read};
+
+static FORMAT: Format = Format {
+    name: "store",
+    // "ScnP"
+    application: 0x5363_6e50,
+    migrations: &[include_str!("../migrations/sqlite/0001_start.sql")],
+};
+
+/// Most verdicts that are remembered, unless the builder says otherwise.
+const CACHE_ENTRIES: u32 = 100_000;
 
 /// The embedded store: one SQLite file, on a local disk. Clones are handles to the same store.
 ///
@@ -62,14 +66,7 @@ use crate::{Error, ErrorKind, Result};
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]
-pub struct SqliteStore(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    name: String,
-    jobs: mpsc::Sender<Job>,
-    readers: Readers,
-}
+pub struct SqliteStore(Arc<Database<Tasks>>);
 
 /// How a [`SqliteStore`] is opened.
 ///
@@ -81,7 +78,10 @@ struct Inner {
 /// ```
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct SqliteStoreBuilder(Config);
+pub struct SqliteStoreBuilder {
+    config: Config,
+    cache_entries: u32,
+}
 
 impl SqliteStore {
     /// Opens the store in a file. It is made, readable by its owner only, if it is not there; its directory has to be.
@@ -91,6 +91,12 @@ impl SqliteStore {
     /// [`ErrorKind::Config`] for a path that cannot be a store's, [`ErrorKind::Denied`] where this process may not
     /// write, [`ErrorKind::Corrupt`] for a file that is no store or one of a newer program, [`ErrorKind::Busy`] when
     /// another process keeps it locked, [`ErrorKind::Resources`] when the disk is full.
+    ///
+    /// [`ErrorKind::Config`]: crate::ErrorKind::Config
+    /// [`ErrorKind::Denied`]: crate::ErrorKind::Denied
+    /// [`ErrorKind::Corrupt`]: crate::ErrorKind::Corrupt
+    /// [`ErrorKind::Busy`]: crate::ErrorKind::Busy
+    /// [`ErrorKind::Resources`]: crate::ErrorKind::Resources
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder(path).open().await
     }
@@ -101,12 +107,12 @@ impl SqliteStore {
     ///
     /// Memory or threads run short.
     pub async fn in_memory() -> Result<Self> {
-        SqliteStoreBuilder(Config { path: None, ..Config::default() }).open().await
+        SqliteStoreBuilder { config: Config::memory(&FORMAT), cache_entries: CACHE_ENTRIES }.open().await
     }
 
     /// A store with settings of its own.
     pub fn builder(path: impl AsRef<Path>) -> SqliteStoreBuilder {
-        SqliteStoreBuilder(Config { path: Some(path.as_ref().to_owned()), ..Config::default() })
+        SqliteStoreBuilder { config: Config::file(&FORMAT, path.as_ref()), cache_entries: CACHE_ENTRIES }
     }
 
     /// Takes no more calls, finishes those that were accepted, and closes the file. It may be called again.
@@ -115,46 +121,14 @@ impl SqliteStore {
     ///
     /// None at present.
     pub async fn close(&self) -> Result<()> {
-        self.0.readers.close().await;
-        match self.call(Call::Close).await {
-            // Another handle has closed it.
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                self.0.jobs.closed().await;
-                Ok(())
-            }
-            other => other.map(drop),
-        }
+        self.0.close().await
     }
-
-    async fn call(&self, call: Call) -> Result<Answer> {
-        let (answer, answered) = oneshot::channel();
-        let ours = |error: Error| error.about(self.0.name.clone());
-        self.0.jobs.send(Job { call, answer }).await.map_err(|_| ours(closed()))?;
-        match answered.await {
-            Ok(result) => result.map_err(ours),
-            Err(_) => Err(ours(closed())),
-        }
-    }
-}
-
-/// Reads with a connection of its own and names the store in errors.
-macro_rules! read {
-    ($self:ident, $connection:ident => $read:expr) => {{
-        let read = async {
-            let mut reader = $self.0.readers.get().await?;
-            let $connection = reader.connection()?;
-            let result = $read.await?;
-            reader.done().await;
-            Ok(result)
-        };
-        read.await.map_err(|error: Error| error.about($self.0.name.clone()))
-    }};
 }
 
 #[async_trait]
 impl Store for SqliteStore {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
-        match self.call(Call::Claim(request.clone())).await? {
+        match self.0.call(Call::Claim(request.clone())).await? {
             Answer::Claim(claim) => Ok(claim),
             Answer::Committed(_) | Answer::Done => Err(closed()),
         }
@@ -162,73 +136,67 @@ impl Store for SqliteStore {
 
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         let prepared = Box::new(Prepared::new(changes)?);
-        match self.call(Call::Commit(lease.clone(), prepared)).await? {
+        match self.0.call(Call::Commit(lease.clone(), prepared)).await? {
             Answer::Committed(at) => Ok(at),
             Answer::Claim(_) | Answer::Done => Err(closed()),
         }
     }
 
     async fn task(&self, id: TaskId) -> Result<Option<TaskRecord>> {
-        read!(self, connection => rows::task(connection, id))
+        read!(self.0, connection => rows::task(connection, id))
     }
 
     async fn tasks(&self, filter: &TaskFilter) -> Result<Vec<TaskRecord>> {
-        read!(self, connection => rows::tasks(connection, filter))
+        read!(self.0, connection => rows::tasks(connection, filter))
     }
 
     async fn audit(&self, after: u64, most: usize) -> Result<Vec<AuditEntry>> {
-        read!(self, connection => rows::audit(connection, after, most))
+        read!(self.0, connection => rows::audit(connection, after, most))
     }
 
     async fn audit_head(&self) -> Result<AuditHead> {
-        read!(self, connection => rows::audit_head(connection))
+        read!(self.0, connection => rows::audit_head(connection))
     }
 
     async fn cached(&self, key: &CacheKey) -> Result<Option<CachedReport>> {
-        read!(self, connection => rows::cached(connection, key))
+        read!(self.0, connection => rows::cached(connection, key))
     }
 }
 
 #[async_trait]
 impl TagStore for SqliteStore {
     async fn get(&self, object: &ObjectRef) -> Result<Tags> {
-        read!(self, connection => rows::tags(connection, object))
+        read!(self.0, connection => rows::tags(connection, object))
     }
 
     async fn set(&self, object: &ObjectRef, tags: &Tags) -> Result<()> {
-        self.call(Call::SetTags(object.clone(), tags.clone())).await.map(drop)
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self { path: None, busy_timeout: Duration::from_secs(5), cache_entries: 100_000, readers: 4, max_size: None }
+        self.0.call(Call::SetTags(object.clone(), tags.clone())).await.map(drop)
     }
 }
 
 impl SqliteStoreBuilder {
     /// How long to wait for another process that writes. Default 5 seconds.
     pub fn busy_timeout(mut self, wait: Duration) -> Self {
-        self.0.busy_timeout = wait;
+        self.config.busy_timeout = wait;
         self
     }
 
     /// Most verdicts that are remembered; the oldest make room. Default 100,000.
     pub fn cache_entries(mut self, most: u32) -> Self {
-        self.0.cache_entries = most;
+        self.cache_entries = most;
         self
     }
 
     /// Most connections that read at a time, at least one. Default 4.
     pub fn readers(mut self, most: usize) -> Self {
-        self.0.readers = most;
+        self.config.readers = most;
         self
     }
 
-    /// Most bytes of the file; beyond it calls fail with [`ErrorKind::Resources`]. The default is what the disk holds.
-    /// The write-ahead log beside it comes on top, a few megabytes.
+    /// Most bytes of the file; beyond it calls fail with [`ErrorKind::Resources`](crate::ErrorKind::Resources). The
+    /// default is what the disk holds. The write-ahead log beside it comes on top, a few megabytes.
     pub fn max_size(mut self, bytes: u64) -> Self {
-        self.0.max_size = Some(bytes);
+        self.config.max_size = Some(bytes);
         self
     }
 
@@ -237,17 +205,8 @@ impl SqliteStoreBuilder {
     /// # Errors
     ///
     /// As [`SqliteStore::open`].
-    pub async fn open(mut self) -> Result<SqliteStore> {
-        if let Some(path) = self.0.path {
-            let absolute = std::path::absolute(&path)
-                .map_err(|error| Error::new(ErrorKind::Config, "the store needs a path").with_source(error))?;
-            self.0.path = Some(absolute);
-        }
-        let name = self.0.name();
-        let slot = Slot::default();
-        let readers = Readers::new(self.0.clone(), &slot);
-        let (jobs, opened) = writer::start(self.0, slot)?;
-        opened.await.unwrap_or_else(|_| Err(closed())).map_err(|error| error.about(name.clone()))?;
-        Ok(SqliteStore(Arc::new(Inner { name, jobs, readers })))
+    pub async fn open(self) -> Result<SqliteStore> {
+        let tasks = Tasks { cache_entries: self.cache_entries };
+        Ok(SqliteStore(Arc::new(Database::open(self.config, tasks).await?)))
     }
 }

@@ -1,11 +1,11 @@
 //! Rows as the store's types, and what is read.
 
 use serde::de::DeserializeOwned;
+use sqlx::AssertSqlSafe;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Row};
 
-use super::error::{DAMAGED, failed};
 use crate::model::{ContentDigest, Finding, ObjectRef, Report, TaskId, Timestamp};
+use crate::sql::sqlite::{damaged, failed, get, word};
 use crate::store::{
     AuditEntry, AuditHead, CacheKey, CachedReport, StepRecord, StepState, TaskFilter, TaskRecord, TaskState,
 };
@@ -258,26 +258,10 @@ pub(super) async fn tags(connection: &mut SqliteConnection, object: &ObjectRef) 
     Ok(text.map_err(failed("reading tags"))?.as_deref().map(json).transpose()?.unwrap_or_default())
 }
 
-fn get<'r, T>(row: &'r SqliteRow, column: usize) -> Result<T>
-where
-    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
-{
-    row.try_get(column).map_err(failed("reading a row"))
-}
-
 fn digest(row: &SqliteRow, column: usize) -> Result<ContentDigest> {
     get::<&[u8]>(row, column)?.try_into().map(ContentDigest).map_err(|_| damaged("an id is not 32 bytes long"))
 }
 
-fn word<T: Copy>(row: &SqliteRow, column: usize, all: &[T], name: fn(T) -> &'static str) -> Result<T> {
-    let word: &str = get(row, column)?;
-    all.iter().copied().find(|one| name(*one) == word).ok_or_else(|| damaged(&format!("there is no state {word:?}")))
-}
-
 pub(super) fn json<T: DeserializeOwned>(text: &str) -> Result<T> {
     serde_json::from_str(text).map_err(|error| damaged("JSON that is none").with_source(error))
-}
-
-fn damaged(what: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("{DAMAGED} ({what})"))
 }

@@ -6,10 +6,10 @@
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Encode, Sqlite, Type};
 
-use super::error::failed;
 use super::rows::{self, TaskRow};
 use crate::handler::Place;
 use crate::model::{ObjectRef, Report, Tags, Timestamp};
+use crate::sql::sqlite::failed;
 use crate::store::audit::unique_findings;
 use crate::store::{
     AuditHead, CacheKey, Changes, Claim, ClaimRequest, Lease, LeaseChange, StepRecord, TaskRecord, TaskState,

@@ -85,7 +85,7 @@ async fn what_cannot_be_a_store_is_refused() {
 
     std::fs::write(path("garbage"), "this is no database, and long enough to be sure of that ".repeat(50))
         .expect("writes");
-    is(&refused(&path("garbage")).await, ErrorKind::Corrupt, false, "not a store");
+    is(&refused(&path("garbage")).await, ErrorKind::Corrupt, false, "not a database");
     assert!(std::fs::read(path("garbage")).expect("reads").starts_with(b"this is"), "it is left alone");
     is(&refused(&path("garbage/store.db")).await, ErrorKind::Config, false, "directory");
 

@@ -3,7 +3,7 @@
 use crate::{Error, ErrorKind};
 
 /// What an error means, and what to do about it.
-pub(super) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {
+pub(crate) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {
     move |error| {
         let code = match &error {
             sqlx::Error::Database(database) => database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0),
@@ -20,36 +20,36 @@ pub(super) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {
     }
 }
 
-pub(super) const DAMAGED: &str = "the store's file is damaged: restore it from a backup";
+pub(super) const DAMAGED: &str = "the database file is damaged: restore it from a backup";
 
 /// By the primary result code, the low byte of the extended one (sqlite.org/rescode.html).
 fn kind_of(code: i32) -> (ErrorKind, bool, &'static str) {
     match code & 0xff {
-        5 | 6 => (ErrorKind::Busy, true, "another process has locked the store and did not let go in time"),
+        5 | 6 => (ErrorKind::Busy, true, "another process has locked the file and did not let go in time"),
         7 => (ErrorKind::Resources, true, "memory runs short"),
-        8 => {
-            (ErrorKind::Denied, false, "the store is read-only: this process needs to write to its file and directory")
-        }
+        8 => (
+            ErrorKind::Denied,
+            false,
+            "the database is read-only: this process needs to write to its file and directory",
+        ),
         10 => (ErrorKind::Io, true, "the disk failed to read or write"),
         11 => (ErrorKind::Corrupt, false, DAMAGED),
-        13 => (
-            ErrorKind::Resources,
-            true,
-            "the disk, or the size allowed for the store, is full: make room and try again",
-        ),
+        13 => {
+            (ErrorKind::Resources, true, "the disk, or the size allowed for the file, is full: make room and try again")
+        }
         3 | 14 | 23 => (
             ErrorKind::Denied,
             false,
-            "the store, or a file beside it (-wal, -shm), cannot be opened: check the permissions of file and directory",
+            "the file, or one beside it (-wal, -shm), cannot be opened: check the permissions of file and directory",
         ),
         18 => (ErrorKind::InvalidInput, false, "it is too large for one row"),
-        26 => (ErrorKind::Corrupt, false, "the file is not a store"),
+        26 => (ErrorKind::Corrupt, false, "the file is not a database"),
         _ => (ErrorKind::Io, false, "SQLite failed"),
     }
 }
 
 /// The same error for another caller: one transaction carries the calls of many.
-pub(super) fn again(error: &Error) -> Error {
+pub(crate) fn again(error: &Error) -> Error {
     let mut copy = Error::new(error.kind(), error.to_string()).retryable(error.is_retryable());
     if let Some(wait) = error.retry_after() {
         copy = copy.after(wait);

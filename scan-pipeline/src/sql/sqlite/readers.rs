@@ -10,11 +10,11 @@ use super::error::failed;
 use super::{Config, connect};
 use crate::{Error, ErrorKind, Result};
 
-/// Where the writer keeps its connection. A store in memory has no other, and readers borrow it.
+/// Where the writer keeps its connection. A database in memory has no other, and readers borrow it.
 pub(super) type Slot = Arc<tokio::sync::Mutex<Option<SqliteConnection>>>;
 
 #[derive(Debug)]
-pub(super) struct Readers {
+pub(crate) struct Readers {
     config: Config,
     /// Made when they are needed first.
     idle: Mutex<Vec<SqliteConnection>>,
@@ -23,7 +23,7 @@ pub(super) struct Readers {
 }
 
 /// A connection for one read. It goes back with [`done`](Self::done); one that is dropped in the middle is closed.
-pub(super) enum Reader<'a> {
+pub(crate) enum Reader<'a> {
     Own(SqliteConnection, &'a Readers, SemaphorePermit<'a>),
     Memory(OwnedMutexGuard<Option<SqliteConnection>>),
 }
@@ -46,7 +46,7 @@ impl Readers {
             Some(connection) => connection,
             None => connect::reader(&self.config).await?,
         };
-        sqlx::query("BEGIN").execute(&mut connection).await.map_err(failed("reading the store"))?;
+        sqlx::query("BEGIN").execute(&mut connection).await.map_err(failed("reading"))?;
         Ok(Reader::Own(connection, self, permit))
     }
 
@@ -69,7 +69,7 @@ impl Readers {
 }
 
 impl Reader<'_> {
-    pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection> {
+    pub(crate) fn connection(&mut self) -> Result<&mut SqliteConnection> {
         match self {
             Self::Own(connection, ..) => Ok(connection),
             Self::Memory(slot) => slot.as_mut().ok_or_else(closed),
@@ -77,7 +77,7 @@ impl Reader<'_> {
     }
 
     /// Ends the read.
-    pub(super) async fn done(self) {
+    pub(crate) async fn done(self) {
         if let Self::Own(mut connection, readers, _permit) = self
             && sqlx::query("ROLLBACK").execute(&mut connection).await.is_ok()
         {
@@ -86,6 +86,6 @@ impl Reader<'_> {
     }
 }
 
-pub(super) fn closed() -> Error {
-    Error::new(ErrorKind::Unavailable, "the store is closed").retryable(false)
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Unavailable, "it is closed").retryable(false)
 }
