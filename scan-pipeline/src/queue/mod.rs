@@ -22,6 +22,13 @@
 //!
 //! `testkit::queue_suite!` checks this on any implementation.
 
+#[cfg(feature = "sqlite")]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+#[cfg(all(test, feature = "testkit", feature = "sqlite"))]
+mod tests;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -31,6 +38,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Result;
 use crate::model::Timestamp;
+
+#[cfg(all(feature = "sqlite", any(test, feature = "testkit")))]
+pub use sql::TestClock;
+#[cfg(feature = "sqlite")]
+pub use sqlite::{SqliteQueue, SqliteQueueBuilder};
 
 /// A queue; the module page has the contract.
 #[async_trait]
@@ -93,6 +105,8 @@ pub struct QueueCaps {
     pub ordered: bool,
     /// No tenant and no lane starves another.
     pub fair: bool,
+    /// Bodies are any bytes; otherwise they have to be UTF-8.
+    pub binary: bool,
     /// Dead letters can be looked at, one page after the other.
     pub lists_dead: bool,
 }

@@ -5,6 +5,7 @@ pub mod engine_suite;
 mod fault_proxy;
 mod interleave;
 pub mod object_suite;
+pub mod queue_suite;
 pub mod store_suite;
 mod tag_store;
 

@@ -1,0 +1,199 @@
+//! What the queues on SQL have in common: receipts, ranks, bounds, and a clock that tests can move.
+//!
+//! # Fairness
+//!
+//! Start-time fair queuing. A *flow* is what one tenant has in one lane. A message that becomes ready gets a *rank*: that
+//! of the message before it in its flow, or the *front* where that is behind it, plus a [`cost`] that is lower the more
+//! urgent the lane is. The front is the lowest rank that is ready. Leases take the lowest ranks, which is one range of
+//! one index. So a flow that comes new stands beside the first messages of all others, however many wait behind these,
+//! and a flow that was away saves nothing up.
+//!
+//! Messages that come again, after a wait or a lease that ran out, are a flow of their own: they are not behind all that
+//! their tenant has waiting, and a thousand that come again at once are in nobody's way.
+
+use std::time::Duration;
+
+#[cfg(any(test, feature = "testkit"))]
+pub use self::clock::TestClock;
+
+use super::{Lane, NewMessage, QueueCaps, Receipt};
+use crate::{Error, ErrorKind, Result};
+
+/// Most messages of one transaction.
+pub(super) const BATCH: usize = 1000;
+/// Most bytes of a body.
+const MAX_BODY: usize = 1 << 20;
+/// Most bytes of a tenant or a key, which stand in indexes.
+const MAX_NAME: usize = 2048;
+/// The longest delay, and the longest that a lease holds without being extended. A message whose time is further away
+/// than this got it from a clock that has gone back since, and is ready.
+pub(super) const HORIZON: Duration = Duration::from_secs(24 * 3600);
+/// For how long a key is remembered.
+pub(super) const DEDUPE: Duration = Duration::from_secs(24 * 3600);
+/// The longest that a lease waits without looking for what other processes have enqueued.
+pub(super) const POLL: Duration = Duration::from_millis(250);
+
+pub(super) fn caps() -> QueueCaps {
+    QueueCaps {
+        max_batch: BATCH,
+        max_body: MAX_BODY,
+        max_lease: None,
+        max_delay: HORIZON,
+        dedupe: Some(DEDUPE),
+        ordered: false,
+        fair: true,
+        binary: true,
+        lists_dead: true,
+    }
+}
+
+/// How far one message of a lane moves its flow.
+pub(super) fn cost(lane: Lane) -> i64 {
+    i64::from(Lane::Interactive.weight() / lane.weight())
+}
+
+/// A time span in milliseconds, up to the horizon.
+pub(super) fn millis(span: Duration) -> i64 {
+    i64::try_from(span.min(HORIZON).as_millis()).unwrap_or(i64::MAX)
+}
+
+/// What would be refused by the database, or would be in its way.
+pub(super) fn check(message: &NewMessage) -> Result<()> {
+    if message.body.len() > MAX_BODY {
+        let what =
+            format!("a message of {} bytes is too large for the queue, which takes {MAX_BODY}", message.body.len());
+        return Err(Error::new(ErrorKind::TooLarge, what));
+    }
+    for (what, name) in [("tenant", Some(&message.tenant)), ("deduplication key", message.dedupe.as_ref())] {
+        let length = name.map_or(0, String::len);
+        if length > MAX_NAME {
+            let what = format!("a {what} of {length} bytes is too long for the queue, which takes {MAX_NAME}");
+            return Err(Error::new(ErrorKind::InvalidInput, what));
+        }
+    }
+    Ok(())
+}
+
+/// A lease: which message, and the fence of the delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Ticket {
+    pub(super) id: i64,
+    pub(super) fence: i64,
+}
+
+impl Ticket {
+    pub(super) fn receipt(self) -> Receipt {
+        Receipt(format!("{}.{}", self.id, self.fence))
+    }
+
+    /// `None` for what no queue has ever given out.
+    pub(super) fn parse(receipt: &Receipt) -> Option<Self> {
+        let (id, fence) = receipt.0.split_once('.')?;
+        let ticket = Self { id: id.parse().ok()?, fence: fence.parse().ok()? };
+        (ticket.id > 0 && ticket.fence > 0 && ticket.receipt() == *receipt).then_some(ticket)
+    }
+}
+
+/// The number in a dead letter's id.
+pub(super) fn number(id: &str) -> Option<i64> {
+    id.parse().ok().filter(|number: &i64| *number > 0 && number.to_string() == id)
+}
+
+/// Where a listing of dead letters goes on.
+pub(super) fn behind(after: Option<&str>) -> Result<i64> {
+    let Some(after) = after else { return Ok(0) };
+    number(after).ok_or_else(|| Error::new(ErrorKind::InvalidInput, format!("there is no dead letter {after:?}")))
+}
+
+/// The clock: offset that tests add to the machine's, or to that of the database's server.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Clock {
+    #[cfg(any(test, feature = "testkit"))]
+    pub(super) test: TestClock,
+}
+
+impl Clock {
+    /// Milliseconds to add.
+    pub(super) fn offset(&self) -> i64 {
+        #[cfg(any(test, feature = "testkit"))]
+        return self.test.offset();
+        #[cfg(not(any(test, feature = "testkit")))]
+        0
+    }
+}
+
+#[cfg(any(test, feature = "testkit"))]
+mod clock {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
+
+    /// Moves the time of the queues that were given it, so that tests need not wait for leases to run out. Clones are
+    /// the same clock.
+    #[derive(Debug, Clone, Default)]
+    pub struct TestClock(Arc<AtomicI64>);
+
+    impl TestClock {
+        /// Lets time pass.
+        pub fn advance(&self, by: Duration) {
+            self.add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        }
+
+        /// Sets the clock back.
+        pub fn set_back(&self, by: Duration) {
+            self.add(i64::try_from(by.as_millis()).map_or(i64::MIN, i64::wrapping_neg));
+        }
+
+        fn add(&self, millis: i64) {
+            let add = |offset: i64| Some(offset.saturating_add(millis));
+            // It never refuses.
+            let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, add);
+        }
+
+        pub(super) fn offset(&self) -> i64 {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receipts_are_read_as_they_were_given() {
+        for ticket in [Ticket { id: 1, fence: 1 }, Ticket { id: i64::MAX, fence: i64::MAX }] {
+            assert_eq!(Ticket::parse(&ticket.receipt()), Some(ticket));
+        }
+        for forged in [
+            "",
+            ".",
+            "1",
+            "1.",
+            ".1",
+            "-1.1",
+            "1.-1",
+            "+1.1",
+            "01.1",
+            "1.01",
+            "0.1",
+            "1.0",
+            "1.1.1",
+            " 1.1",
+            "1.1\0",
+            "9223372036854775808.1",
+            "1.99999999999999999999999",
+            "a.b",
+            "１.１",
+        ] {
+            assert_eq!(Ticket::parse(&Receipt(String::from(forged))), None, "{forged:?}");
+        }
+    }
+
+    #[test]
+    fn every_lane_has_a_whole_cost() {
+        for lane in Lane::ALL {
+            assert_eq!(cost(lane) * i64::from(lane.weight()), i64::from(Lane::Interactive.weight()));
+        }
+    }
+}
