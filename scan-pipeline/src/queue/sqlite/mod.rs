@@ -24,9 +24,9 @@ use super::sql::{self, BATCH, Clock, HORIZON, POLL, Ticket, millis};
 use super::{
     DeadLetter, DeadLetters, Delivery, Depth, Held, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle, Which,
 };
+use crate::Result;
 use crate::model::Timestamp;
 use crate::sql::sqlite::{Config, Database, Format, again, closed, failed, get, read};
-use crate::Result;
 
 static FORMAT: Format = Format {
     name: "queue",

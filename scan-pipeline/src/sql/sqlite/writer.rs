@@ -74,12 +74,11 @@ impl<C: Calls> Drop for Handed<C> {
     }
 }
 
-/// Starts the writer. The second half tells when the database is open, or why it cannot be.
-pub(super) fn start<C: Calls>(
-    config: Config,
-    slot: Slot,
-    calls: C,
-) -> Result<(mpsc::Sender<Job<C>>, oneshot::Receiver<Result<()>>)> {
+/// Where jobs go, and what tells when the database is open, or why it cannot be.
+type Started<C> = (mpsc::Sender<Job<C>>, oneshot::Receiver<Result<()>>);
+
+/// Starts the writer.
+pub(super) fn start<C: Calls>(config: Config, slot: Slot, calls: C) -> Result<Started<C>> {
     let (sender, jobs) = mpsc::channel(WAITING);
     let (opened, is_open) = oneshot::channel();
     let name = config.format.name;
