@@ -25,11 +25,13 @@ pub(super) const BATCH: usize = 1000;
 const MAX_BODY: usize = 1 << 20;
 /// Most bytes of a tenant or a key, which stand in indexes.
 const MAX_NAME: usize = 2048;
-/// The longest delay, and the longest that a lease holds without being extended. A message whose time is further away
-/// than this got it from a clock that has gone back since, and is ready.
+/// The longest delay, and the longest that a lease holds without being extended.
 pub(super) const HORIZON: Duration = Duration::from_secs(24 * 3600);
 /// For how long a key is remembered.
 pub(super) const DEDUPE: Duration = Duration::from_secs(24 * 3600);
+/// A time that is further away than this was made by a clock that has gone back since. A message with such a time is
+/// ready, and a key is not known: otherwise nobody might see them for years.
+const BEYOND: Duration = Duration::from_secs(2 * 24 * 3600);
 /// The longest that a lease waits without looking for what other processes have enqueued.
 pub(super) const POLL: Duration = Duration::from_millis(250);
 
@@ -54,7 +56,16 @@ pub(super) fn cost(lane: Lane) -> i64 {
 
 /// A time span in milliseconds, up to the horizon.
 pub(super) fn millis(span: Duration) -> i64 {
-    i64::try_from(span.min(HORIZON).as_millis()).unwrap_or(i64::MAX)
+    whole(span.min(HORIZON))
+}
+
+/// The first time that is too far away from this one.
+pub(super) fn beyond(now: i64) -> i64 {
+    now.saturating_add(whole(BEYOND))
+}
+
+fn whole(span: Duration) -> i64 {
+    i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What would be refused by the database, or would be in its way.

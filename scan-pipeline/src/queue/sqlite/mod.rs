@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use self::calls::{Answer, Call, Messages};
 #[cfg(any(test, feature = "testkit"))]
 use super::TestClock;
-use super::sql::{self, BATCH, Clock, HORIZON, POLL, Ticket, millis};
+use super::sql::{self, BATCH, Clock, HORIZON, POLL, Ticket, beyond, millis};
 use super::{
     DeadLetter, DeadLetters, Delivery, Depth, Held, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle, Which,
 };
@@ -179,7 +179,7 @@ async fn next(connection: &mut SqliteConnection, now: i64) -> Result<Option<Dura
     );
     let row = row.fetch_one(connection).await.map_err(failed("reading the queue"))?;
     let (first, last): (Option<i64>, Option<i64>) = (get(&row, 1)?, get(&row, 2)?);
-    if get(&row, 0)? || last.is_some_and(|last| last > now.saturating_add(millis(HORIZON))) {
+    if get(&row, 0)? || last.is_some_and(|last| last > beyond(now)) {
         return Ok(Some(Duration::ZERO));
     }
     Ok(first.map(|due| Timestamp(due).since(Timestamp(now))))
@@ -192,7 +192,7 @@ async fn depth(connection: &mut SqliteConnection, now: i64) -> Result<Depth> {
          count(*) FILTER (WHERE due > ?1 AND due <= ?2 AND leased), (SELECT count(*) FROM dead) \
          FROM messages WHERE rank IS NULL",
     );
-    let row = row.bind(now).bind(now.saturating_add(millis(HORIZON))).fetch_one(connection).await;
+    let row = row.bind(now).bind(beyond(now)).fetch_one(connection).await;
     let row = row.map_err(failed("reading the queue"))?;
     let count = |column| get::<i64>(&row, column).map(i64::cast_unsigned);
     Ok(Depth { ready: count(0)?, delayed: count(1)?, leased: count(2)?, dead: count(3)?, approximate: false })

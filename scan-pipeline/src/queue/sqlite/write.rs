@@ -7,7 +7,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::Result;
 use crate::model::Timestamp;
-use crate::queue::sql::{BATCH, DEDUPE, HORIZON, Ticket, cost, millis};
+use crate::queue::sql::{BATCH, DEDUPE, Ticket, beyond, cost, millis};
 use crate::queue::{Delivery, Held, Lane, MessageId, NewMessage, Settle};
 use crate::sql::sqlite::{failed, get, word};
 
@@ -135,11 +135,10 @@ pub(super) async fn insert(
 
 /// The message that has this key already.
 async fn known(connection: &mut SqliteConnection, key: &str, now: i64) -> Result<Option<i64>> {
-    // One that is known for longer than it can be got its time from a clock that has gone back since.
     sqlx::query_scalar("SELECT message FROM dedupe WHERE key = ? AND until > ? AND until <= ?")
         .bind(key.to_owned())
         .bind(now)
-        .bind(now.saturating_add(millis(DEDUPE)))
+        .bind(beyond(now))
         .fetch_optional(connection)
         .await
         .map_err(failed(WRITING))
@@ -162,7 +161,7 @@ async fn wake(connection: &mut SqliteConnection, most: usize, now: i64) -> Resul
          SELECT * FROM (SELECT id, tenant, lane FROM messages WHERE rank IS NULL AND due > ?2 ORDER BY due LIMIT ?3)",
     )
     .bind(now)
-    .bind(now.saturating_add(millis(HORIZON)))
+    .bind(beyond(now))
     .bind(i64::try_from(most).unwrap_or(i64::MAX))
     .fetch_all(&mut *connection)
     .await
