@@ -190,9 +190,11 @@ pub struct Finding {
 }
 
 /// How much of a content was looked at: the proof that a clean verdict needs, and what is missing from it otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Coverage {
-    /// The engine accounts for everything that it looked at. Without it there is no clean verdict.
+    /// The engine accounts for everything that it looked at. Without it there is no clean verdict. Absent in a form that
+    /// was made elsewhere means that nobody vouches.
+    #[serde(default)]
     pub proven: bool,
     /// The engine looked at the file itself, in this scan.
     pub started: bool,
@@ -206,7 +208,9 @@ pub struct Coverage {
     pub members: u64,
     /// The file was too small to hold anything (5 bytes or fewer).
     pub trivial: bool,
-    /// Everything that is not proven to be scanned, as far as it is listed.
+    /// Everything that is not proven to be scanned, as far as it is listed. In the JSON form of a report these are the
+    /// verdict's reasons.
+    #[serde(skip)]
     pub gaps: Vec<Reason>,
     /// How many there were, listed or not.
     pub gap_count: u64,
@@ -313,7 +317,7 @@ mod form {
         verdict: VerdictForm,
         #[serde(default)]
         findings: Vec<Finding>,
-        coverage: CoverageForm,
+        coverage: Coverage,
         engine: EngineInfo,
         sha256: Option<ContentDigest>,
         size: Option<u64>,
@@ -337,43 +341,19 @@ mod form {
         Unscannable,
     }
 
-    #[derive(Serialize, Deserialize)]
-    struct CoverageForm {
-        /// Absent in a form that was made elsewhere means that nobody vouches.
-        #[serde(default)]
-        proven: bool,
-        started: bool,
-        layers: u64,
-        bytes: u64,
-        depth: u32,
-        members: u64,
-        trivial: bool,
-        gap_count: u64,
-        limits: Limits,
-    }
-
     impl From<Report> for ReportForm {
         fn from(report: Report) -> Self {
-            let coverage = report.coverage;
+            let mut coverage = report.coverage;
+            let gaps = std::mem::take(&mut coverage.gaps);
             let (status, threats, reasons) = match report.verdict {
                 Verdict::Clean => (Status::Clean, Vec::new(), Vec::new()),
-                Verdict::Infected { threats } => (Status::Infected, threats, coverage.gaps),
+                Verdict::Infected { threats } => (Status::Infected, threats, gaps),
                 Verdict::Unscannable { reasons } => (Status::Unscannable, Vec::new(), reasons),
             };
             Self {
                 verdict: VerdictForm { status, threats, reasons },
                 findings: report.findings,
-                coverage: CoverageForm {
-                    proven: coverage.proven,
-                    started: coverage.started,
-                    layers: coverage.layers,
-                    bytes: coverage.bytes,
-                    depth: coverage.depth,
-                    members: coverage.members,
-                    trivial: coverage.trivial,
-                    gap_count: coverage.gap_count,
-                    limits: coverage.limits,
-                },
+                coverage,
                 engine: report.engine,
                 sha256: report.sha256,
                 size: report.size,
@@ -392,22 +372,10 @@ mod form {
                 // A clean form with reasons contradicts itself; the reasons win.
                 Status::Clean | Status::Unscannable => Verdict::Unscannable { reasons: form.verdict.reasons },
             };
-            let coverage = form.coverage;
             Self {
                 verdict,
                 findings: form.findings,
-                coverage: Coverage {
-                    proven: coverage.proven,
-                    started: coverage.started,
-                    layers: coverage.layers,
-                    bytes: coverage.bytes,
-                    depth: coverage.depth,
-                    members: coverage.members,
-                    trivial: coverage.trivial,
-                    gaps,
-                    gap_count: coverage.gap_count,
-                    limits: coverage.limits,
-                },
+                coverage: Coverage { gaps, ..form.coverage },
                 engine: form.engine,
                 sha256: form.sha256,
                 size: form.size,
