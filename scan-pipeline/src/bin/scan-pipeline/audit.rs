@@ -7,9 +7,9 @@ use scan_pipeline::store::{AuditEntry, AuditHead, Store, audit};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::args::{AuditCommand, FromArgs};
+use crate::args::AuditCommand;
 use crate::text::{plural, printable};
-use crate::{EXIT_CLEAN, EXIT_ERROR, EXIT_LOOK, from};
+use crate::{EXIT_CLEAN, EXIT_LOOK, from};
 
 /// Entries that are read at once.
 const PAGE: usize = 1000;
@@ -20,25 +20,12 @@ const SHORT: usize = 12;
 pub(crate) async fn run(command: &AuditCommand) -> io::Result<u8> {
     match command {
         AuditCommand::List { from, after, task, json } => {
-            with(from, async |store| list(store, *after, task.as_deref(), *json).await).await
+            from::with(from, async |source| list(&*source.store.store(), *after, task.as_deref(), *json).await).await
         }
         AuditCommand::Verify { from, head, json } => {
-            with(from, async |store| verify(store, head.as_ref(), *json).await).await
+            from::with(from, async |source| verify(&*source.store.store(), head.as_ref(), *json).await).await
         }
     }
-}
-
-/// Runs something with the store, and says its error.
-async fn with(from: &FromArgs, work: impl AsyncFnOnce(&dyn Store) -> Result<io::Result<u8>, Error>) -> io::Result<u8> {
-    let Some(source) = from::open(from).await else { return Ok(EXIT_ERROR) };
-    let result = work(&*source.store.store()).await;
-    if let Err(why) = source.store.close().await {
-        from::say(&why);
-    }
-    result.unwrap_or_else(|why| {
-        from::say(&why);
-        Ok(EXIT_ERROR)
-    })
 }
 
 /// An entry with the name of its form.

@@ -1,5 +1,6 @@
 //! Which store a command looks at, and what it says when it cannot.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use scan_pipeline::config::{Config, OpenStore, StoreUrl};
@@ -8,7 +9,7 @@ use scan_pipeline::store::{Store, TaskFilter, TaskRecord};
 use scan_pipeline::{Error, ErrorKind};
 
 use crate::args::FromArgs;
-use crate::complain;
+use crate::{EXIT_ERROR, complain};
 
 /// A store that is there, and the configuration that named it.
 pub(crate) struct Source {
@@ -16,29 +17,40 @@ pub(crate) struct Source {
     pub(crate) config: Option<Config>,
 }
 
-/// Opens the store; the error was said already where there is none.
-pub(crate) async fn open(args: &FromArgs) -> Option<Source> {
-    let opened = async {
-        let (url, config) = match (&args.store, &args.config) {
-            (Some(store), _) => (named(store)?, None),
-            (None, Some(file)) => {
-                let config = Config::load(file).await?;
-                (config.store_url().clone(), Some(config))
+/// Does something with the store, closes it, and says what went wrong. Returns the exit code.
+pub(crate) async fn with(
+    args: &FromArgs,
+    work: impl AsyncFnOnce(&Source) -> Result<io::Result<u8>, Error>,
+) -> io::Result<u8> {
+    let result = match open(args).await {
+        Ok(source) => {
+            let result = work(&source).await;
+            if let Err(why) = source.store.close().await {
+                say(&why);
             }
-            (None, None) => {
-                let why = "name the store: --store FILE, or --config FILE for the one that a configuration names";
-                return Err(Error::new(ErrorKind::Config, why));
-            }
-        };
-        Ok(Source { store: url.open_existing().await?, config })
-    };
-    match opened.await {
-        Ok(source) => Some(source),
-        Err(why) => {
-            say(&why);
-            None
+            result
         }
-    }
+        Err(why) => Err(why),
+    };
+    result.unwrap_or_else(|why| {
+        say(&why);
+        Ok(EXIT_ERROR)
+    })
+}
+
+async fn open(args: &FromArgs) -> Result<Source, Error> {
+    let (url, config) = match (&args.store, &args.config) {
+        (Some(store), _) => (named(store)?, None),
+        (None, Some(file)) => {
+            let config = Config::load(file).await?;
+            (config.store_url().clone(), Some(config))
+        }
+        (None, None) => {
+            let why = "name the store: --store FILE, or --config FILE for the one that a configuration names";
+            return Err(Error::new(ErrorKind::Config, why));
+        }
+    };
+    Ok(Source { store: url.open_existing().await?, config })
 }
 
 fn named(store: &str) -> Result<StoreUrl, Error> {

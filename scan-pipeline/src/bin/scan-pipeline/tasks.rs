@@ -26,20 +26,15 @@ const DRAIN: Duration = Duration::from_secs(30);
 
 /// Lists, shows or retries, and returns the exit code.
 pub(crate) async fn run(args: &TasksArgs) -> io::Result<u8> {
-    let Some(source) = from::open(&args.from).await else { return Ok(EXIT_ERROR) };
-    let store = source.store.store();
-    let result = match &args.command {
-        None => list(&*store, args).await,
-        Some(TasksCommand::Show { id }) => show(&*store, &source, id, args.json).await,
-        Some(TasksCommand::Retry { id }) => retry(&*store, &source, id, args.json).await,
-    };
-    if let Err(why) = source.store.close().await {
-        from::say(&why);
-    }
-    result.unwrap_or_else(|why| {
-        from::say(&why);
-        Ok(EXIT_ERROR)
+    from::with(&args.from, async |source| {
+        let store = source.store.store();
+        match &args.command {
+            None => list(&*store, args).await,
+            Some(TasksCommand::Show { id }) => show(&*store, source, id, args.json).await,
+            Some(TasksCommand::Retry { id }) => retry(&*store, source, id, args.json).await,
+        }
     })
+    .await
 }
 
 /// A task with the name of its form.
