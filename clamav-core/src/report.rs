@@ -69,4 +69,19 @@ pub struct Coverage {
 impl Coverage {
     /// How many gaps are listed one by one.
     pub const MOST_GAPS: usize = 100;
+
+    /// That of content which was not looked at, for this reason.
+    pub fn none(gap: Reason, limits: Limits) -> Self {
+        Self {
+            started: false,
+            layers: 0,
+            bytes: 0,
+            depth: 0,
+            members: 0,
+            trivial: false,
+            gaps: vec![gap],
+            gap_count: 1,
+            limits,
+        }
+    }
 }

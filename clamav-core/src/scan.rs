@@ -389,17 +389,7 @@ fn too_large(engine: &Arc<Inner>, name: String, size: u64, started: Instant) -> 
     };
     Report {
         verdict: Verdict::Unscannable { reasons: vec![reason.clone()] },
-        coverage: Coverage {
-            started: false,
-            layers: 0,
-            bytes: 0,
-            depth: 0,
-            members: 0,
-            trivial: false,
-            gaps: vec![reason],
-            gap_count: 1,
-            limits: engine.limits.clone(),
-        },
+        coverage: Coverage::none(reason, engine.limits.clone()),
         layers: Vec::new(),
         engine: Arc::clone(&engine.info),
         size,

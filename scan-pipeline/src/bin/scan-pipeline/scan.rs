@@ -252,17 +252,7 @@ fn beyond(engine: &Engine, most: u64) -> Outcome {
     };
     let report = Report {
         verdict: Verdict::Unscannable { reasons: vec![reason.clone()] },
-        coverage: Coverage {
-            started: false,
-            layers: 0,
-            bytes: 0,
-            depth: 0,
-            members: 0,
-            trivial: false,
-            gaps: vec![reason],
-            gap_count: 1,
-            limits: engine.limits().clone(),
-        },
+        coverage: Coverage::none(reason, engine.limits().clone()),
         layers: Vec::new(),
         engine: std::sync::Arc::new(engine.info().clone()),
         size: most.saturating_add(1),
