@@ -114,37 +114,3 @@ fn child() {
         work(&store, path("STORE_NOTES").as_ref()).await;
     });
 }
-
-/// Prints how many commits a second there are. Run it with
-/// `cargo test -p scan-pipeline --release --lib --features testkit commits_a_second -- --ignored --nocapture`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "prints figures"]
-async fn commits_a_second() {
-    use std::io::Write as _;
-    for (committers, each) in [(1_u32, 500_u32), (64, 300)] {
-        let directory = tempfile::tempdir_in(std::env::current_dir().expect("here")).expect("a directory");
-        let store = SqliteStore::open(directory.path().join("store.db")).await.expect("a store");
-        let mut leases = Vec::new();
-        for i in 0..committers {
-            let object = ObjectRef::new("memory://crash".parse().expect("an address"), i.to_string());
-            let request = ClaimRequest { id: TaskId::of(&object, 0), object, ..request() };
-            let Claim::Mine(lease, _) = store.claim(&request).await.expect("answers") else { panic!("not free") };
-            leases.push(lease);
-        }
-        let since = std::time::Instant::now();
-        let tasks = leases.into_iter().map(|lease| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                for n in 0..each {
-                    store.commit(&lease, step(u64::from(n % 5))).await.expect("written");
-                }
-            })
-        });
-        for task in tasks.collect::<Vec<_>>() {
-            task.await.expect("no panic");
-        }
-        let rate = f64::from(committers * each) / since.elapsed().as_secs_f64();
-        let mut out = std::io::stderr();
-        writeln!(out, "{committers} at a time: {rate:.0} commits/s, each a step and an audit entry").expect("prints");
-    }
-}
