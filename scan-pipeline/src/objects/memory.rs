@@ -276,4 +276,8 @@ impl ObjectOps for MemoryBucket {
         }
         Ok(page)
     }
+
+    fn lists_whole_references(&self) -> bool {
+        true
+    }
 }

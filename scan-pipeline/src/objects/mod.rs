@@ -7,7 +7,8 @@
 //!   between its own steps. A call with an unpinned reference acts on what is there now.
 //! - **Exact keys.** `/evil`, `a//b`, `a/../b`, `+`, `%2B`, a space, a newline: each is its own key. A backend that
 //!   cannot carry a key faithfully answers [`ErrorKind::InvalidInput`] for that key, and never acts on another.
-//! - **References that come out are pinned** as firmly as the backend can, with size and time of change.
+//! - **References that come out are pinned** as firmly as the backend can, with size and time of change. Where
+//!   [`lists_whole_references`](ObjectOps::lists_whole_references) says so, a listing's are those of a `stat`.
 //! - **Nothing half.** A put or copy that fails leaves no object that could be taken for whole.
 //! - **Again is the same.** A copy, tag or delete that is repeated after it was done has the same effect as once. A
 //!   delete of a state that is not there answers [`ErrorKind::Gone`], or `Ok` where the backend cannot tell; to a caller
@@ -86,6 +87,12 @@ pub trait ObjectOps: fmt::Debug + Send + Sync + 'static {
 
     /// One page of keys in byte order. A page that is not the last has `next`.
     async fn list(&self, range: &KeyRange) -> Result<Page>;
+
+    /// Whether a listing's references are just those that [`stat`](Self::stat) gives, to the last field: then a pipeline
+    /// that listed a bucket need not ask once more for each object. A difference would make two tasks of one object.
+    fn lists_whole_references(&self) -> bool {
+        false
+    }
 }
 
 /// What a bucket can do.

@@ -14,6 +14,7 @@ mod upload;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -170,10 +171,30 @@ impl Pipeline {
     /// ([`ErrorKind::Busy`]); bucket, engine or store failed. A retryable error can be tried again as it is.
     pub async fn process(&self, object: ObjectRef) -> Result<Processed> {
         let permit = self.permit().await?;
-        let mut wanted = object;
+        self.rounds(object, None, &permit).await
+    }
+
+    /// The same with an object of a listing of just now. Where that says as much as a look at the object would, nobody
+    /// looks: the read is pinned, and finds out what has changed since.
+    pub(crate) async fn process_listed(&self, object: ObjectRef) -> Result<Processed> {
+        let permit = self.permit().await?;
+        let bucket = self.shared.buckets.of(&object)?;
+        let first = match bucket.lists_whole_references() && self.unsettled(&**bucket, &object).is_none() {
+            true => self.round_of_listed(&object, &permit).await?,
+            false => None,
+        };
+        self.rounds(object, first, &permit).await
+    }
+
+    /// Rounds until one comes to an end.
+    async fn rounds(&self, mut wanted: ObjectRef, mut first: Option<Round>, permit: &Permit) -> Result<Processed> {
         let mut superseded = 0;
         loop {
-            match self.round(&wanted, &permit).await? {
+            let round = match first.take() {
+                Some(round) => round,
+                None => self.round(&wanted, permit).await?,
+            };
+            match round {
                 Round::Ended(mut done) => {
                     done.superseded = superseded;
                     return Ok(*done);
@@ -251,24 +272,38 @@ impl Pipeline {
         Err(Error::new(ErrorKind::Corrupt, "came back too often under the same key").about(object.to_string()))
     }
 
+    /// A round with what a listing has pinned; `None` where one has to look. The listing may be older than the end of
+    /// the task, so it does not show that an object came back.
+    async fn round_of_listed(&self, object: &ObjectRef, permit: &Permit) -> Result<Option<Round>> {
+        match self.claim(TaskId::of(object, 0), object).await? {
+            Claim::Finished(record) if record.state != TaskState::Done || record.place != Place::Here => Ok(None),
+            claim => self.claimed(claim, permit).await.map(Some),
+        }
+    }
+
     /// What is there, once nobody seems to write to it any more.
     async fn settled(&self, bucket: &dyn ObjectOps, wanted: &ObjectRef) -> Result<ObjectRef> {
         let settle = self.shared.options.settle;
         let give_up = tokio::time::Instant::now() + settle.saturating_mul(MOST_SETTLING);
         loop {
             let object = bucket.stat(wanted).await?.object;
-            let (now, Some(modified)) = (Timestamp::now(), object.modified) else { return Ok(object) };
-            let age = now.since(modified);
-            // A time in the future says nothing about when it was written.
-            if bucket.caps().whole_objects || modified > now || age >= settle {
-                return Ok(object);
-            }
+            let Some(left) = self.unsettled(bucket, &object) else { return Ok(object) };
             if tokio::time::Instant::now() >= give_up {
                 let why = "is still being written to; come back when it has not changed for a while";
                 return Err(Error::new(ErrorKind::Busy, why).about(wanted.to_string()));
             }
-            tokio::time::sleep(settle - age).await;
+            tokio::time::sleep(left).await;
         }
+    }
+
+    /// How long an object has to stay unchanged yet.
+    fn unsettled(&self, bucket: &dyn ObjectOps, object: &ObjectRef) -> Option<Duration> {
+        let (now, modified) = (Timestamp::now(), object.modified?);
+        // A time in the future says nothing about when it was written.
+        if bucket.caps().whole_objects || modified > now {
+            return None;
+        }
+        self.shared.options.settle.checked_sub(now.since(modified)).filter(|left| !left.is_zero())
     }
 
     async fn claim(&self, id: TaskId, object: &ObjectRef) -> Result<Claim> {

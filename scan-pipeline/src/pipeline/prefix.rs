@@ -62,7 +62,7 @@ impl Pipeline {
                     match entry {
                         Err((after, error)) => Progress::ListingFailed { after, error },
                         Ok(Err(error)) => Progress::Failed { object: None, error },
-                        Ok(Ok(object)) => match pipeline.process(object.clone()).await {
+                        Ok(Ok(object)) => match pipeline.process_listed(object.clone()).await {
                             Ok(done) => Progress::Done(Box::new(done)),
                             Err(error) => Progress::Failed { object: Some(object), error },
                         },

@@ -53,6 +53,10 @@ impl Pipeline {
             return Ok(too_large(size));
         }
         let read = self.shared.buckets.of(object)?.read(object).await.map_err(about)?;
+        // Its bucket keeps versions since it was opened or listed: under its version it is the same task to everybody.
+        if object.version.is_none() && read.info.object.version.is_some() {
+            return Err(Error::new(ErrorKind::Superseded, "has a version now").about(object.to_string()));
+        }
         match read.info.object.size {
             Some(size) if size > most => Ok(too_large(size)),
             size => {

@@ -154,6 +154,10 @@ impl ObjectOps for Interleaved {
     async fn list(&self, range: &KeyRange) -> Result<Page> {
         self.around(Op::List, self.inner.list(range)).await
     }
+
+    fn lists_whole_references(&self) -> bool {
+        self.inner.lists_whole_references()
+    }
 }
 
 /// Errors to come, for [`Interleaved`]: the n-th call of an operation fails before or after its effect. Clones share

@@ -1,6 +1,7 @@
 //! What goes wrong on the way, and what happens in between: the right error, nothing half, and once more is once.
 
 mod changes;
+mod listed;
 mod network;
 mod parts;
 

@@ -321,7 +321,8 @@ async fn ask_versioning(inner: &Inner) -> Result<Versioning> {
     match inner.client.get_bucket_versioning().bucket(&inner.bucket).send().await.map_err(Failure::from) {
         Ok(answer) => Ok(match answer.status() {
             Some(BucketVersioningStatus::Enabled) => Versioning::Enabled,
-            _ => Versioning::Off,
+            Some(_) => Versioning::Suspended,
+            None => Versioning::Off,
         }),
         // A server without versions, or with another answer (moto), or a policy that does not let us ask.
         Err(why) if matches!(why.status, Some(200 | 401 | 403 | 501)) && why.error.kind() != ErrorKind::Config => {

@@ -77,7 +77,9 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Versioning {
     Enabled,
-    /// Never, or not any more.
+    /// Not any more: objects that were there before have versions.
+    Suspended,
+    /// Never.
     Off,
     /// We may not ask.
     Unknown,
@@ -232,6 +234,11 @@ impl ObjectOps for S3Bucket {
 
     async fn list(&self, range: &KeyRange) -> Result<Page> {
         self.about(&range.prefix, self.0.list(range).await)
+    }
+
+    /// A listing says nothing of versions. What an object had as its version before they were suspended, it has still.
+    fn lists_whole_references(&self) -> bool {
+        self.0.versioning == Versioning::Off
     }
 }
 

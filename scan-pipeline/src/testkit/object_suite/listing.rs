@@ -1,8 +1,9 @@
 //! Listings: order, ranges, pages.
 
-use super::{ObjectFixture, text_of};
-use crate::Error;
+use super::{ObjectFixture, by_etag, fails, text_of};
+use crate::model::TaskId;
 use crate::objects::{KeyRange, ObjectOps};
+use crate::{Error, ErrorKind};
 
 /// In byte order; UTF-16 has the last two the other way round, and walks of directories have `a/` before `a-`.
 const KEYS: [&str; 14] =
@@ -142,5 +143,28 @@ pub async fn a_bad_entry_hides_nothing(f: &ObjectFixture) {
         for error in errors {
             assert!(error.context().is_some_and(|name| name.contains("bad/")), "{error}");
         }
+    }
+}
+
+/// An entry pins what is there now; in just the words of `stat` where the backend says so.
+pub async fn listings_pin_what_is_there(fixture: &ObjectFixture) {
+    let bucket = &*fixture.bucket;
+    for (key, bytes) in [("a", "one"), ("b/c", ""), ("b/d ü", "two")] {
+        fixture.put(key, "before").await;
+        fixture.put(key, bytes).await;
+    }
+    let page = bucket.list(&KeyRange::default()).await.expect("is listed");
+    assert_eq!(page.entries.len(), 3);
+    for entry in page.entries {
+        let listed = entry.expect("a good one");
+        assert!(listed.is_pinned(), "{listed}");
+        let there = bucket.stat(&listed).await.expect("is there").object;
+        assert_eq!(there, bucket.stat(&listed.unpinned()).await.expect("is there").object);
+        if bucket.lists_whole_references() {
+            assert_eq!(listed, there);
+            assert_eq!(TaskId::of(&listed, 0), TaskId::of(&there, 0));
+        }
+        fixture.put(&listed.key, "another").await;
+        fails(ErrorKind::Superseded, bucket.stat(&by_etag(&listed)).await);
     }
 }
