@@ -146,7 +146,9 @@ pub async fn cached_pipeline(dir: Option<&Path>, runs: usize) -> Result<Spread> 
     let engine = Closure::new("counting", move |_, _| {
         counted.fetch_add(1, Ordering::Relaxed);
         Ok(Verdict::Clean)
-    });
+    })
+    // Otherwise nothing of it is remembered.
+    .with_generation("1");
     let builder = Pipeline::builder().engine(engine).bucket("bench", bucket).policy(Policy::new());
     let pipeline = builder.store(store.clone()).build()?;
     let mut found = Vec::new();
