@@ -202,6 +202,17 @@ async fn a_file_that_is_not_the_manifests_has_no_good_end() {
     assert!(read(&manifest(&trailing), &trailing, 0, RowOptions::default()).await.2.is_some());
 }
 
+/// A good file of the right size, and every row of it, but not the one that the manifest means.
+#[tokio::test]
+async fn the_sum_is_compared_at_the_end() {
+    let file = gz(LIST.as_bytes());
+    let text = manifest_text(SCHEMA, &file).replace(&md5(&file), &md5(b"another"));
+    let other = Manifest::parse(text.as_bytes()).expect("a manifest");
+    let (rows, _, why) = read(&other, &file, 0, RowOptions::default()).await;
+    let why = why.expect("another file");
+    assert!(rows.len() == 3 && why.kind() == ErrorKind::InvalidInput && why.to_string().contains("MD5"), "{why}");
+}
+
 /// S3 and others write files of several members.
 #[tokio::test]
 async fn members_follow_each_other() {
