@@ -81,6 +81,7 @@ pub mod engine;
 mod error;
 pub mod event;
 pub mod handler;
+pub mod health;
 pub mod json;
 pub mod model;
 pub mod objects;
