@@ -121,6 +121,8 @@ struct Inner {
     kind: ErrorKind,
     retryable: bool,
     after: Option<Duration>,
+    /// The call was not made at all.
+    untried: bool,
     message: String,
     context: Option<String>,
     source: Option<Source>,
@@ -133,6 +135,7 @@ impl Error {
             kind,
             retryable: kind.is_usually_retryable(),
             after: None,
+            untried: false,
             message: message.into(),
             context: None,
             source: None,
@@ -185,6 +188,18 @@ impl Error {
     pub fn about(mut self, object: impl Into<String>) -> Self {
         self.0.context.get_or_insert_with(|| object.into());
         self
+    }
+
+    /// Says that the call was not made, because it would have failed.
+    #[must_use]
+    pub(crate) fn untried(mut self) -> Self {
+        self.0.untried = true;
+        self
+    }
+
+    /// Whether nothing was tried: no attempt was used up, and nothing is known of the object.
+    pub fn is_untried(&self) -> bool {
+        self.0.untried
     }
 
     /// What went wrong, to match on.

@@ -52,6 +52,12 @@ pub trait ResultHandler: Send + Sync + 'static {
     /// A short name, such as `tag`. Steps have it unless they are given another.
     fn name(&self) -> &str;
 
+    /// The host that it cannot do without, as a name that is set up and few share. While that does not answer, the
+    /// handler is not called, and no attempt is used up.
+    fn depends_on(&self) -> Option<&str> {
+        None
+    }
+
     /// Has its effect, once for all calls with one key.
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError>;
 }
@@ -195,24 +201,29 @@ pub enum HandlerErrorKind {
 #[derive(Debug)]
 pub struct HandlerError {
     kind: HandlerErrorKind,
+    untried: bool,
     message: String,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl HandlerError {
+    fn new(kind: HandlerErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, untried: false, message: message.into(), source: None }
+    }
+
     /// Another call may succeed.
     pub fn retryable(message: impl Into<String>) -> Self {
-        Self { kind: HandlerErrorKind::Retryable { after: None }, message: message.into(), source: None }
+        Self::new(HandlerErrorKind::Retryable { after: None }, message)
     }
 
     /// Another call may succeed, but not before this time has passed.
     pub fn retryable_after(message: impl Into<String>, after: Duration) -> Self {
-        Self { kind: HandlerErrorKind::Retryable { after: Some(after) }, message: message.into(), source: None }
+        Self::new(HandlerErrorKind::Retryable { after: Some(after) }, message)
     }
 
     /// No other call will succeed.
     pub fn fatal(message: impl Into<String>) -> Self {
-        Self { kind: HandlerErrorKind::Fatal, message: message.into(), source: None }
+        Self::new(HandlerErrorKind::Fatal, message)
     }
 
     /// Adds what caused it.
@@ -225,6 +236,11 @@ impl HandlerError {
     /// What follows from it.
     pub fn kind(&self) -> HandlerErrorKind {
         self.kind
+    }
+
+    /// Nothing was tried, so it does not count as an attempt.
+    pub(crate) fn is_untried(&self) -> bool {
+        self.untried
     }
 }
 
@@ -252,6 +268,6 @@ impl From<Error> for HandlerError {
             _ if error.is_retryable() => HandlerErrorKind::Retryable { after: error.retry_after() },
             _ => HandlerErrorKind::Fatal,
         };
-        Self { kind, message: error.to_string(), source: None }
+        Self { untried: error.is_untried(), ..Self::new(kind, error.to_string()) }
     }
 }

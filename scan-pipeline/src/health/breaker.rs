@@ -122,7 +122,7 @@ impl Breaker {
         };
         let why = self.inner().error.clone().unwrap_or_default();
         let message = format!("does not answer, and is left alone for {:.1} s: {why}", wait.as_secs_f64());
-        Err(Error::new(ErrorKind::Unavailable, message).about(self.name.clone()).after(wait))
+        Err(Error::new(ErrorKind::Unavailable, message).about(self.name.clone()).after(wait).untried())
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

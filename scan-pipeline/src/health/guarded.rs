@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::Breaker;
 use crate::Result;
 use crate::content::Content;
-use crate::model::{BucketUrl, ObjectRef, Tags, TaskId};
+use crate::model::{BucketUrl, ObjectRef, Tags, TaskId, Timestamp};
 use crate::objects::{Caps, KeyRange, ObjectInfo, ObjectOps, ObjectRead, Page, PutOptions, TagsSet};
 use crate::store::{
     AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Lease, Store, TaskFilter, TaskRecord,
@@ -32,7 +32,7 @@ impl Store for Guarded<dyn Store> {
         self.breaker.call(self.inner.claim(request)).await
     }
 
-    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<()> {
+    async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         self.breaker.call(self.inner.commit(lease, changes)).await
     }
 
@@ -65,6 +65,10 @@ impl ObjectOps for Guarded<dyn ObjectOps> {
 
     fn caps(&self) -> Caps {
         self.inner.caps()
+    }
+
+    fn lists_whole_references(&self) -> bool {
+        self.inner.lists_whole_references()
     }
 
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {

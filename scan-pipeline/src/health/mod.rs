@@ -7,6 +7,7 @@
 //! to it denied is an answer.
 
 mod breaker;
+mod guarded;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use serde::Serialize;
 use crate::model::Timestamp;
 
 pub use breaker::{Breaker, BreakerOptions};
+pub(crate) use guarded::Guarded;
 
 /// The breakers of everything that a pipeline or worker depends on, by name. Clones share them.
 ///

@@ -171,6 +171,22 @@ impl TaskId {
     /// The task of a pinned object. `incarnation` is 0 for all but an object that came back after it was handled:
     /// the same bytes put under the same key again, which a bucket without versions cannot tell apart.
     pub fn of(object: &ObjectRef, incarnation: u32) -> Self {
+        let mut hash = Self::state(object);
+        hash.update(incarnation.to_be_bytes());
+        Self(ContentDigest(hash.finalize().into()))
+    }
+
+    /// The task that handles the same state of an object once more. Each mark makes another task: the definitions that
+    /// it is scanned with now, or the job that asked for it.
+    pub fn again(object: &ObjectRef, mark: &str) -> Self {
+        let mut hash = Self::state(object);
+        hash.update(b"again");
+        hash.update((mark.len() as u64).to_be_bytes());
+        hash.update(mark.as_bytes());
+        Self(ContentDigest(hash.finalize().into()))
+    }
+
+    fn state(object: &ObjectRef) -> Sha256 {
         let mut hash = Sha256::new();
         let modified = object.modified.map(|at| at.0.to_string());
         // A version says it all; etag and time stand in for it where there is none.
@@ -185,8 +201,7 @@ impl TaskId {
             hash.update(length.to_be_bytes());
             hash.update(part.unwrap_or_default().as_bytes());
         }
-        hash.update(incarnation.to_be_bytes());
-        Self(ContentDigest(hash.finalize().into()))
+        hash
     }
 }
 
@@ -242,6 +257,8 @@ mod tests {
             TaskId::of(&object("s3://b", "/k").with_etag("1"), 0),
             TaskId::of(&object("s3://b/k", "").with_etag("1"), 0),
             TaskId::of(&ObjectRef { modified: Some(Timestamp(1)), ..a.clone() }, 0),
+            TaskId::again(&a, ""),
+            TaskId::again(&a, "1"),
         ];
         for (i, id) in ids.iter().enumerate() {
             assert!(!ids[..i].contains(id), "{i}");

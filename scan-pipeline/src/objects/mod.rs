@@ -307,6 +307,13 @@ impl Buckets {
         }
     }
 
+    /// The same buckets, each in a wrapping of its own.
+    #[must_use]
+    pub fn wrapped(&self, mut wrap: impl FnMut(&Arc<dyn ObjectOps>) -> Arc<dyn ObjectOps>) -> Self {
+        let by_url = self.by_url.iter().map(|(url, bucket)| (url.clone(), wrap(bucket))).collect();
+        Self { by_url, names: self.names.clone() }
+    }
+
     /// Short names and buckets.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<dyn ObjectOps>)> {
         self.names.iter().filter_map(|(name, url)| Some((name.as_str(), self.by_url.get(url)?)))

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::{Pipeline, Shared};
 use crate::content::{Budget, Spool, SpoolOptions};
 use crate::engine::{Engine, VerdictCache};
+use crate::health::{Guarded, Health};
 use crate::objects::{Buckets, ObjectOps};
 use crate::policy::Policy;
 use crate::store::Store;
@@ -26,6 +27,7 @@ pub struct PipelineBuilder {
     budget: Option<Budget>,
     options: Options,
     cache_entries: Option<usize>,
+    health: Health,
 }
 
 #[derive(Debug, Clone)]
@@ -159,6 +161,13 @@ impl PipelineBuilder {
         self
     }
 
+    /// Sets the circuit breakers that calls to the store, the buckets and the hosts of handlers go through.
+    #[must_use]
+    pub fn health(mut self, health: Health) -> Self {
+        self.health = health;
+        self
+    }
+
     /// Checks everything and builds.
     ///
     /// # Errors
@@ -188,11 +197,17 @@ impl PipelineBuilder {
         let running = TaskTracker::new();
         running.close();
         let spool = Spool::new(self.spool, self.budget.unwrap_or_default());
+        let health = self.health;
+        let buckets = self.buckets.wrapped(|bucket| {
+            let breaker = health.breaker(bucket.url().as_str());
+            Arc::new(Guarded::new(Arc::clone(bucket), breaker))
+        });
+        let store = Arc::new(Guarded::new(store, health.breaker("store")));
         Ok(Pipeline {
             shared: Arc::new(Shared {
                 engine,
                 cache: VerdictCache::new(self.cache_entries.unwrap_or(100_000)),
-                buckets: Arc::new(self.buckets),
+                buckets: Arc::new(buckets),
                 policy: self.policy,
                 store,
                 spool,
@@ -200,6 +215,7 @@ impl PipelineBuilder {
                 options: self.options,
                 running,
                 owner: owner(),
+                health,
             }),
         })
     }

@@ -78,7 +78,8 @@ impl Pipeline {
         let shared = &self.shared;
         let runner = |workflow| {
             let store = (&*shared.store, held.lease());
-            Runner::new(workflow, scanned, store, &shared.buckets, shared.options.patience, &record.steps)
+            let around = (&shared.buckets, &shared.health);
+            Runner::new(workflow, scanned, store, around, shared.options.patience, &record.steps)
         };
         let first = runner(workflow);
         match (first.run(place_before(workflow, &record.steps)).await?, workflow.fatal()) {

@@ -4,6 +4,7 @@
 //! found, run the workflow that the policy names, record the end. Every arrow is journalled in the store, so a process
 //! that dies anywhere leaves a task that [`Pipeline::resume`] takes up where it stopped.
 
+mod attend;
 mod builder;
 mod follow;
 mod lease;
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::content::Spool;
 use crate::engine::{Engine, VerdictCache};
 use crate::handler::Place;
+use crate::health::Health;
 use crate::model::{ObjectRef, Report, TaskId, Timestamp};
 use crate::objects::{Buckets, ObjectOps};
 use crate::policy::Policy;
@@ -29,6 +31,7 @@ use crate::store::{Changes, Claim, ClaimRequest, Store, TaskRecord, TaskState};
 use crate::workflow::Run;
 use crate::{Error, ErrorKind, Result};
 
+pub use attend::{Again, Attended, Known};
 pub use builder::PipelineBuilder;
 pub use prefix::Progress;
 pub use resume::Resumed;
@@ -38,8 +41,6 @@ use lease::{Held, Permit};
 
 /// The scheme of the pseudo-buckets of uploads, which are no objects.
 pub(crate) const UPLOAD_SCHEME: &str = "upload";
-/// How often the current state is taken instead of one that was superseded, before the caller is told to come back.
-const MOST_SUPERSEDED: u32 = 8;
 /// How many times the time to settle is waited for an object that is still written to.
 const MOST_SETTLING: u32 = 5;
 /// How often the same bytes may come back under the same key, at the same instant, and be handled anew.
@@ -93,6 +94,7 @@ struct Shared {
     /// everyone who waits for it come to an end.
     running: TaskTracker,
     owner: String,
+    health: Health,
 }
 
 /// What became of an object.
@@ -118,6 +120,8 @@ enum Round {
     Ended(Box<Processed>),
     /// Another state is there.
     Superseded,
+    /// The store has its task, and this is not the time to work on it.
+    Known(attend::Known),
 }
 
 impl Pipeline {
@@ -155,6 +159,11 @@ impl Pipeline {
         &self.shared.engine
     }
 
+    /// What it depends on, and whether that answers.
+    pub fn health(&self) -> &Health {
+        &self.shared.health
+    }
+
     /// The spool that contents are taken in with.
     pub fn spool(&self) -> &Spool {
         &self.shared.spool
@@ -170,44 +179,17 @@ impl Pipeline {
     /// The object is not there ([`ErrorKind::Gone`], when the reference was not pinned); somebody else works on it
     /// ([`ErrorKind::Busy`]); bucket, engine or store failed. A retryable error can be tried again as it is.
     pub async fn process(&self, object: ObjectRef) -> Result<Processed> {
-        let permit = self.permit().await?;
-        self.rounds(object, None, &permit).await
+        match self.attend(object, &Again::Never).await? {
+            Attended::Done(done) => Ok(*done),
+            Attended::Known(known) => Err(known.into()),
+        }
     }
 
-    /// The same with an object of a listing of just now. Where that says as much as a look at the object would, nobody
-    /// looks: the read is pinned, and finds out what has changed since.
+    /// The same with an object of a listing of just now.
     pub(crate) async fn process_listed(&self, object: ObjectRef) -> Result<Processed> {
-        let permit = self.permit().await?;
-        let bucket = self.shared.buckets.of(&object)?;
-        let first = match bucket.lists_whole_references() && self.unsettled(&**bucket, &object).is_none() {
-            true => self.round_of_listed(&object, &permit).await?,
-            false => None,
-        };
-        self.rounds(object, first, &permit).await
-    }
-
-    /// Rounds until one comes to an end.
-    async fn rounds(&self, mut wanted: ObjectRef, mut first: Option<Round>, permit: &Permit) -> Result<Processed> {
-        let mut superseded = 0;
-        loop {
-            let round = match first.take() {
-                Some(round) => round,
-                None => self.round(&wanted, permit).await?,
-            };
-            match round {
-                Round::Ended(mut done) => {
-                    done.superseded = superseded;
-                    return Ok(*done);
-                }
-                Round::Superseded if superseded < MOST_SUPERSEDED => {
-                    superseded += 1;
-                    wanted = wanted.unpinned();
-                }
-                Round::Superseded => {
-                    let why = format!("was replaced {superseded} times while it was worked on; come back later");
-                    return Err(Error::new(ErrorKind::Busy, why).about(wanted.to_string()));
-                }
-            }
+        match self.attend_listed(object, &Again::Never).await? {
+            Attended::Done(done) => Ok(*done),
+            Attended::Known(known) => Err(known.into()),
         }
     }
 
@@ -236,12 +218,13 @@ impl Pipeline {
     }
 
     /// One round with one state of an object.
-    async fn round(&self, wanted: &ObjectRef, permit: &Permit) -> Result<Round> {
+    async fn round(&self, wanted: &ObjectRef, again: &Again, permit: &Permit) -> Result<Round> {
         let bucket = self.shared.buckets.of(wanted)?;
         // A version is an identity of its own: what is finished needs no look at the object, which may have moved.
         if wanted.version.is_some()
             && let Some(record) = self.shared.store.task(TaskId::of(wanted, 0)).await?
             && matches!(record.state, TaskState::Done | TaskState::Gone | TaskState::Superseded)
+            && self.mark(&record, again).is_none()
         {
             return Ok(ended(record, true));
         }
@@ -266,7 +249,11 @@ impl Pipeline {
                         return Ok(ended(*record, true));
                     }
                 }
-                claim => return self.claimed(claim, permit).await,
+                Claim::Finished(record) if let Some(mark) = self.mark(&record, again) => {
+                    let claim = self.claim(TaskId::again(&object, &mark), &object).await?;
+                    return self.claimed(claim, &object, permit).await;
+                }
+                claim => return self.claimed(claim, &object, permit).await,
             }
         }
         Err(Error::new(ErrorKind::Corrupt, "came back too often under the same key").about(object.to_string()))
@@ -274,10 +261,14 @@ impl Pipeline {
 
     /// A round with what a listing has pinned; `None` where one has to look. The listing may be older than the end of
     /// the task, so it does not show that an object came back.
-    async fn round_of_listed(&self, object: &ObjectRef, permit: &Permit) -> Result<Option<Round>> {
+    async fn round_of_listed(&self, object: &ObjectRef, again: &Again, permit: &Permit) -> Result<Option<Round>> {
         match self.claim(TaskId::of(object, 0), object).await? {
             Claim::Finished(record) if record.state != TaskState::Done || record.place != Place::Here => Ok(None),
-            claim => self.claimed(claim, permit).await.map(Some),
+            Claim::Finished(record) if let Some(mark) = self.mark(&record, again) => {
+                let claim = self.claim(TaskId::again(object, &mark), object).await?;
+                self.claimed(claim, object, permit).await.map(Some)
+            }
+            claim => self.claimed(claim, object, permit).await.map(Some),
         }
     }
 
@@ -320,21 +311,16 @@ impl Pipeline {
         Held::new(lease, Arc::clone(&self.shared.store), self.shared.options.lease, Permit::clone(permit))
     }
 
-    async fn claimed(&self, claim: Claim, permit: &Permit) -> Result<Round> {
+    async fn claimed(&self, claim: Claim, object: &ObjectRef, permit: &Permit) -> Result<Round> {
         match claim {
             Claim::Mine(lease, record) => self.work(self.held(lease, permit), *record).await,
             Claim::Finished(record) => Ok(ended(*record, true)),
             // A workflow that waits needs nobody; a scan that waits has failed, and its caller should know.
             Claim::NotYet { record, .. } if record.state == TaskState::Handling => Ok(ended(*record, true)),
-            Claim::NotYet { until, record } => {
-                let why = record.error.as_deref().unwrap_or("the last attempt failed");
-                Err(Error::new(ErrorKind::Busy, format!("will be tried again at {until}: {why}"))
-                    .about(record.object.to_string())
-                    .after(until.since(Timestamp::now())))
-            }
+            Claim::NotYet { until, record } => Ok(Round::Known(attend::Known::Waits { until, record })),
             Claim::Busy { owner, until } => {
-                Err(Error::new(ErrorKind::Busy, format!("is being worked on by {owner}, whose lease ends at {until}"))
-                    .after(until.since(Timestamp::now())))
+                let object = object.clone();
+                Ok(Round::Known(attend::Known::Busy { object, owner, until }))
             }
         }
     }
@@ -347,7 +333,7 @@ impl Pipeline {
                 let why = "was not there any more";
                 self.end(self.held(lease, permit), *record, Changes::default(), TaskState::Gone, why).await
             }
-            claim => self.claimed(claim, permit).await,
+            claim => self.claimed(claim, wanted, permit).await,
         }
     }
 

@@ -52,6 +52,7 @@ impl Pipeline {
         };
         match round {
             Round::Ended(done) => Ok(Some(*done)),
+            Round::Known(_) => Ok(None),
             // The state that took its place may be handled already, or gone: neither is an error here.
             Round::Superseded => match self.process(object.unpinned()).await {
                 Ok(done) => Ok(Some(done)),
@@ -85,8 +86,9 @@ impl Pipeline {
         for incarnation in failed + 1..MOST_INCARNATIONS {
             match self.claim(TaskId::of(&object, incarnation), &object).await? {
                 Claim::Finished(record) if record.state == TaskState::Dead => {}
-                claim => match self.claimed(claim, &permit).await? {
+                claim => match self.claimed(claim, &object, &permit).await? {
                     Round::Ended(done) => return Ok(*done),
+                    Round::Known(known) => return Err(known.into()),
                     Round::Superseded => break,
                 },
             }

@@ -117,6 +117,14 @@ impl Pipeline {
             ErrorKind::Fenced => return Err(why),
             _ => {}
         }
+        if why.is_untried() {
+            // Its bucket does not answer anybody at present. That is no attempt.
+            let wait = why.retry_after().unwrap_or_default();
+            let next_at = Some(Some(Timestamp::now().plus(wait)));
+            let error = Some(Some(why.to_string()));
+            held.commit(Changes { error, next_at, lease: LeaseChange::Return, ..Changes::default() }).await?;
+            return Err(why);
+        }
         let wait = match why.is_retryable() {
             true => self.shared.options.scan_retry.wait(record.attempts, why.retry_after()),
             false => None,

@@ -148,8 +148,9 @@ impl Pipeline {
                 // An earlier upload with this identity failed, or was lost with its process; here are the bytes again.
                 Claim::Finished(record) if record.state == TaskState::Dead || record.report.is_none() => continue,
                 Claim::Finished(record) => Processed { record: *record, repeated: true, superseded: 0 },
-                claim => match self.upload_round(claim, &content, &permit).await? {
+                claim => match self.upload_round(claim, &object, &content, &permit).await? {
                     Round::Ended(done) => *done,
+                    Round::Known(known) => return Err(known.into()),
                     Round::Superseded => return Err(about(Error::new(ErrorKind::Busy, "another upload took over"))),
                 },
             };
@@ -170,13 +171,19 @@ impl Pipeline {
         Err(about(Error::new(ErrorKind::Corrupt, "failed too often under this id")))
     }
 
-    async fn upload_round(&self, claim: Claim, content: &Content, permit: &Permit) -> Result<Round> {
+    async fn upload_round(
+        &self,
+        claim: Claim,
+        object: &ObjectRef,
+        content: &Content,
+        permit: &Permit,
+    ) -> Result<Round> {
         let (lease, record) = match claim {
             Claim::Mine(lease, record) if record.report.is_none() => (lease, record),
             // Its report is on record, and only the workflow is left.
             Claim::Mine(lease, record) => return self.work(self.held(lease, permit), *record).await,
             Claim::NotYet { record, .. } if record.report.is_some() => return Ok(ended(*record, true)),
-            claim => return self.claimed(claim, permit).await,
+            claim => return self.claimed(claim, object, permit).await,
         };
         let held = self.held(lease, permit);
         let scan = held.keep(self.scan_content(content, record.object.file_name())).await.and_then(|found| found);

@@ -12,6 +12,7 @@ use futures_util::future::{BoxFuture, join_all};
 use super::{Branch, Node, Step, Workflow};
 use crate::Error;
 use crate::handler::{HandlerError, HandlerErrorKind, Place, Scanned, StepContext, StepOutput};
+use crate::health::{Breaker, Health};
 use crate::model::Timestamp;
 use crate::objects::Buckets;
 use crate::store::{Changes, Lease, NewAudit, StepRecord, StepState, Store};
@@ -23,6 +24,7 @@ pub(crate) struct Runner<'a> {
     pub(crate) store: &'a dyn Store,
     pub(crate) lease: &'a Lease,
     pub(crate) buckets: &'a Arc<Buckets>,
+    pub(crate) health: &'a Health,
     /// A back-off up to this long is waited for here; a longer one ends the run until then.
     pub(crate) patience: Duration,
     /// What is known of the steps, by name.
@@ -87,13 +89,13 @@ impl<'a> Runner<'a> {
         workflow: &'a Workflow,
         scanned: &'a Scanned,
         (store, lease): (&'a dyn Store, &'a Lease),
-        buckets: &'a Arc<Buckets>,
+        (buckets, health): (&'a Arc<Buckets>, &'a Health),
         patience: Duration,
         steps: &[StepRecord],
     ) -> Self {
         let ours = steps.iter().filter(|record| record.workflow == workflow.name());
         let journal = Mutex::new(ours.map(|record| (record.step.clone(), record.clone())).collect());
-        Self { workflow, scanned, store, lease, buckets, patience, journal }
+        Self { workflow, scanned, store, lease, buckets, health, patience, journal }
     }
 
     /// Does what is left to do.
@@ -170,13 +172,8 @@ impl<'a> Runner<'a> {
                 StepState::Done => return Ok(record.output.unwrap_or_default()),
                 StepState::Failed => return Err(failed(step, record.error.as_deref())),
                 StepState::Waiting => {
-                    let now = Timestamp::now();
-                    if let Some(next_at) = record.next_at.filter(|next_at| *next_at > now) {
-                        let wait = next_at.since(now);
-                        if wait > self.patience {
-                            return Err(Stop { waiting: Some(next_at), ..Stop::default() });
-                        }
-                        tokio::time::sleep(wait).await;
+                    if let Some(next_at) = record.next_at {
+                        self.wait(next_at.since(Timestamp::now())).await?;
                     }
                 }
                 StepState::Running => {}
@@ -186,11 +183,29 @@ impl<'a> Runner<'a> {
                 let why = format!("was begun {} times and never came to an end", record.attempt);
                 return Err(self.give_up(step, record, why, None).await?);
             }
+            // While its host does not answer anybody, nothing is begun, and no attempt is used up.
+            let breaker = step.handler.depends_on().map(|host| self.health.breaker(host));
+            let pass = match breaker.as_deref().map(Breaker::enter) {
+                Some(Err(why)) => {
+                    self.wait(why.retry_after().unwrap_or(self.patience)).await?;
+                    continue;
+                }
+                Some(Ok(pass)) => Some(pass),
+                None => None,
+            };
             record.attempt += 1;
             record.state = StepState::Running;
             record.next_at = None;
             self.write(&mut record, Vec::new()).await?;
-            match self.call(step, record.attempt, seen).await {
+            let called = self.call(step, record.attempt, seen).await;
+            match (pass, called.as_ref().map_err(HandlerError::kind)) {
+                (Some(pass), Err(HandlerErrorKind::Retryable { .. })) => {
+                    pass.failed(called.as_ref().map_or_else(ToString::to_string, |_| String::new()));
+                }
+                (Some(pass), _) => pass.answered(),
+                (None, _) => {}
+            }
+            match called {
                 Ok(output) => {
                     record.state = StepState::Done;
                     record.error = None;
@@ -201,6 +216,10 @@ impl<'a> Runner<'a> {
                 }
                 Err(why) => {
                     let asked = match why.kind() {
+                        HandlerErrorKind::Retryable { after } if why.is_untried() => {
+                            record.attempt -= 1;
+                            Some(after.unwrap_or(self.patience))
+                        }
                         HandlerErrorKind::Retryable { after } => step.retry.wait(record.attempt, after),
                         _ => None,
                     };
@@ -217,6 +236,15 @@ impl<'a> Runner<'a> {
                 }
             }
         }
+    }
+
+    /// Waits for this long, or stops the run when that is longer than we have patience for.
+    async fn wait(&self, wait: Duration) -> Result<(), Stop> {
+        if wait > self.patience {
+            return Err(Stop { waiting: Some(Timestamp::now().plus(wait)), ..Stop::default() });
+        }
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 
     /// Calls the handler, within its time, and keeps its panics from us.

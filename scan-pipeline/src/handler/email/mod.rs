@@ -358,6 +358,10 @@ impl ResultHandler for Email {
         "email"
     }
 
+    fn depends_on(&self) -> Option<&str> {
+        Some(&self.server)
+    }
+
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError> {
         let message = self.message(scanned, step)?;
         match tokio::time::timeout(self.timeout, self.send(&message)).await {

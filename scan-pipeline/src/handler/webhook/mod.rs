@@ -296,6 +296,10 @@ impl ResultHandler for Webhook {
         "webhook"
     }
 
+    fn depends_on(&self) -> Option<&str> {
+        Some(&self.to)
+    }
+
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError> {
         let body = self.body(scanned, step)?;
         let headers = self.headers(&step.idempotency_key, &body)?;
