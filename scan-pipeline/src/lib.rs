@@ -82,6 +82,7 @@ mod error;
 pub mod event;
 pub mod handler;
 pub mod health;
+pub mod job;
 pub mod json;
 pub mod model;
 pub mod objects;
@@ -100,6 +101,7 @@ pub mod testkit;
     allow(dead_code, reason = "the clients of the clouds want the cryptography alone")
 )]
 mod tls;
+pub mod worker;
 pub mod workflow;
 
 #[cfg(feature = "clamav")]

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::model::Timestamp;
 
+pub(crate) use breaker::is_outage;
 pub use breaker::{Breaker, BreakerOptions};
 pub(crate) use guarded::Guarded;
 

@@ -307,6 +307,28 @@ impl Buckets {
         }
     }
 
+    /// The bucket that an address such as `s3://uploads/2026/` is in, and what is left of the address; the whole bucket
+    /// by its short name.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] when it is in none of them.
+    pub fn within(&self, url: &str) -> Result<(&Arc<dyn ObjectOps>, String)> {
+        if let Ok(bucket) = self.get(url) {
+            return Ok((bucket, String::new()));
+        }
+        self.by_url
+            .iter()
+            .filter_map(|(address, bucket)| {
+                let rest = url.strip_prefix(address.as_str())?.strip_prefix('/')?;
+                Some((bucket, rest.to_owned()))
+            })
+            .min_by_key(|(_, rest)| rest.len())
+            .ok_or_else(|| {
+                Error::new(ErrorKind::Config, "is in none of the buckets that are set up").about(url.to_owned())
+            })
+    }
+
     /// The same buckets, each in a wrapping of its own.
     #[must_use]
     pub fn wrapped(&self, mut wrap: impl FnMut(&Arc<dyn ObjectOps>) -> Arc<dyn ObjectOps>) -> Self {

@@ -4,6 +4,7 @@
 //! found, run the workflow that the policy names, record the end. Every arrow is journalled in the store, so a process
 //! that dies anywhere leaves a task that [`Pipeline::resume`] takes up where it stopped.
 
+mod adopt;
 mod attend;
 mod builder;
 mod follow;
@@ -157,6 +158,11 @@ impl Pipeline {
     /// The engine.
     pub fn engine(&self) -> &Arc<dyn Engine> {
         &self.shared.engine
+    }
+
+    /// How many tasks are at work at once.
+    pub fn concurrency(&self) -> usize {
+        self.shared.options.concurrency
     }
 
     /// What it depends on, and whether that answers.

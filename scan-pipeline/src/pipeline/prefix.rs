@@ -5,7 +5,7 @@ use futures_util::stream::{self, Stream, StreamExt};
 use super::{Pipeline, Processed};
 use crate::model::ObjectRef;
 use crate::objects::KeyRange;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// What happens while a prefix is processed, in the order in which it happens.
 #[derive(Debug)]
@@ -37,7 +37,8 @@ impl Pipeline {
     ///
     /// [`ErrorKind::Config`] when the address is in none of the buckets.
     pub fn process_prefix(&self, url: &str) -> Result<impl Stream<Item = Progress> + Send + 'static + use<>> {
-        let (bucket, prefix) = self.locate(url)?;
+        let (bucket, prefix) = self.shared.buckets.within(url)?;
+        let bucket = std::sync::Arc::clone(bucket);
         let range = KeyRange::prefix(prefix);
         let listing = stream::unfold(Some((bucket, range)), |state| async move {
             let (bucket, mut range) = state?;
@@ -70,24 +71,5 @@ impl Pipeline {
                 }
             })
             .buffer_unordered(concurrency))
-    }
-
-    /// The bucket that an address is in, and what is left of the address.
-    fn locate(&self, url: &str) -> Result<(std::sync::Arc<dyn crate::objects::ObjectOps>, String)> {
-        let buckets = &self.shared.buckets;
-        if let Ok(bucket) = buckets.get(url) {
-            return Ok((std::sync::Arc::clone(bucket), String::new()));
-        }
-        buckets
-            .iter()
-            .filter_map(|(_, bucket)| {
-                let rest = url.strip_prefix(bucket.url().as_str())?.strip_prefix('/')?;
-                Some((bucket, rest))
-            })
-            .min_by_key(|(_, rest)| rest.len())
-            .map(|(bucket, rest)| (std::sync::Arc::clone(bucket), rest.to_owned()))
-            .ok_or_else(|| {
-                Error::new(ErrorKind::Config, "is in none of the buckets that are set up").about(url.to_owned())
-            })
     }
 }
