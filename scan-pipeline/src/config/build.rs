@@ -19,7 +19,7 @@ use crate::engine::{Engine, Group};
 use crate::handler::{delete, record, record_to, relocate, tag};
 #[cfg(any(feature = "gcs", feature = "azure"))]
 use crate::objects::ObjectStoreBucket;
-use crate::objects::{LocalBucket, LocalOptions, MemoryBucket, ObjectOps};
+use crate::objects::{Buckets, LocalBucket, LocalOptions, MemoryBucket, ObjectOps};
 use crate::pipeline::PipelineBuilder;
 use crate::workflow::{Branch, RetryPolicy, Step, Workflow};
 use crate::{Error, ErrorKind, Pipeline, Policy, Result};
@@ -41,12 +41,25 @@ impl Config {
     /// As [`build`](Self::build).
     pub async fn build_with(&self, store: &OpenStore) -> Result<Pipeline> {
         let mut builder = Pipeline::builder().policy(self.policy()?).shared_store(store.store());
-        for spec in &self.buckets {
-            let about = |why: Error| why.about(format!("bucket {}", spec.name));
-            builder = builder.bucket(spec.name.as_str(), bucket(spec, store).await.map_err(about)?);
+        for (name, bucket) in self.buckets(store).await?.iter() {
+            builder = builder.bucket(name, Arc::clone(bucket));
         }
         // Last, because it takes longest: whatever else is wrong is said before.
         self.with_limits(self.with_engine(builder).await?).build()
+    }
+
+    /// The buckets alone, for what needs no engine.
+    ///
+    /// # Errors
+    ///
+    /// A bucket cannot be used; the message names which.
+    pub async fn buckets(&self, store: &OpenStore) -> Result<Buckets> {
+        let mut buckets = Buckets::new();
+        for spec in &self.buckets {
+            let about = |why: Error| why.about(format!("bucket {}", spec.name));
+            buckets.insert(spec.name.as_str(), bucket(spec, store).await.map_err(about)?);
+        }
+        Ok(buckets)
     }
 
     async fn with_engine(&self, builder: PipelineBuilder) -> Result<PipelineBuilder> {

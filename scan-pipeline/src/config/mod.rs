@@ -31,6 +31,11 @@
 //! [[workflow.isolate.steps]]
 //! do = "relocate"
 //! to = "infected"
+//!
+//! [queue]                               # for `scan-pipeline work` and bulk jobs
+//! url = "sqlite:///var/lib/scan-pipeline/queue.db"
+//! [worker]
+//! messages = 32                         # in hand at a time
 //! ```
 //!
 //! Texts may hold `${NAME}` and `${NAME:-default}` for variables of the environment, and `$$` for a dollar. Relative
@@ -47,6 +52,7 @@ mod limits;
 mod mail;
 mod open;
 mod problem;
+mod queue;
 mod read;
 #[cfg(feature = "s3")]
 mod s3;
@@ -66,6 +72,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use crate::content::blocking;
+use crate::worker::WorkerOptions;
 use crate::{Error, ErrorKind, Result};
 
 use buckets::BucketSpec;
@@ -76,6 +83,7 @@ use workflows::{PolicySpec, WorkflowSpec};
 
 pub use open::OpenStore;
 pub use problem::{Problem, Severity};
+pub use queue::QueueUrl;
 pub use store::StoreUrl;
 pub use units::{parse_duration, parse_size};
 pub use variables::Environment;
@@ -85,6 +93,8 @@ pub use variables::Environment;
 pub struct Config {
     engines: Vec<EngineSpec>,
     store: StoreUrl,
+    queue: Option<QueueUrl>,
+    worker: WorkerOptions,
     buckets: Vec<BucketSpec>,
     policy: PolicySpec,
     workflows: BTreeMap<String, WorkflowSpec>,
@@ -176,6 +186,16 @@ impl Config {
         &self.store
     }
 
+    /// The queue, if one is set up.
+    pub fn queue_url(&self) -> Option<&QueueUrl> {
+        self.queue.as_ref()
+    }
+
+    /// How a worker works.
+    pub fn worker(&self) -> &WorkerOptions {
+        &self.worker
+    }
+
     /// The addresses to process again and again: short names of buckets with the prefixes to watch in them.
     pub fn watched(&self) -> impl Iterator<Item = (&str, &str)> {
         self.buckets.iter().filter_map(|bucket| Some((bucket.name.as_str(), bucket.watch.as_deref()?)))
@@ -197,17 +217,18 @@ fn read(root: &Section<'_>) -> Option<Config> {
     root.read(|root| {
         let engines = engine::read(root);
         let store = store::read(root);
+        let (queue, worker) = (queue::read(root), queue::worker(root));
         let (buckets, names) = buckets::read(root);
         let workflows = workflows::workflows(root, &buckets, &names);
         let policy = workflows::policy(root, &workflows);
         let (limits, run) = (limits::limits(root), limits::run(root));
-        if !buckets.is_empty() && buckets.iter().all(|bucket| bucket.watch.is_none()) {
+        if !buckets.is_empty() && queue.is_none() && buckets.iter().all(|bucket| bucket.watch.is_none()) {
             let at = buckets.iter().map(|bucket| bucket.at).min().unwrap_or_default();
-            let why = "no bucket is watched: `run` has nothing to do; write watch = true for one of them";
+            let why = "no bucket is watched: `run` has nothing to do; write watch = true for one of them, or [queue] for `work`";
             root.reader.note(Severity::Warning, at, "buckets", why, true);
         }
         let warnings = Vec::new();
-        Some(Config { engines, store: store?, buckets, policy, workflows, limits, run, warnings })
+        Some(Config { engines, store: store?, queue, worker, buckets, policy, workflows, limits, run, warnings })
     })
 }
 

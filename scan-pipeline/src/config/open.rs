@@ -6,7 +6,7 @@ use super::store::StoreUrl;
 use crate::objects::TagStore;
 #[cfg(feature = "sqlite")]
 use crate::store::SqliteStore;
-use crate::store::Store;
+use crate::store::{JobStore, Store};
 use crate::{Error, ErrorKind, Result};
 
 /// A store that is open.
@@ -14,6 +14,7 @@ use crate::{Error, ErrorKind, Result};
 pub struct OpenStore {
     store: Arc<dyn Store>,
     tags: Arc<dyn TagStore>,
+    jobs: Arc<dyn JobStore>,
     #[cfg(feature = "sqlite")]
     sqlite: SqliteStore,
 }
@@ -28,7 +29,8 @@ impl StoreUrl {
     pub async fn open(&self) -> Result<OpenStore> {
         let Self::Sqlite(path) = self;
         let sqlite = SqliteStore::open(path).await?;
-        Ok(OpenStore { store: Arc::new(sqlite.clone()), tags: Arc::new(sqlite.clone()), sqlite })
+        let (store, tags, jobs) = (Arc::new(sqlite.clone()), Arc::new(sqlite.clone()), Arc::new(sqlite.clone()));
+        Ok(OpenStore { store, tags, jobs, sqlite })
     }
 
     /// Opens the store, which is made if it is not there.
@@ -70,6 +72,11 @@ impl OpenStore {
     /// The same for buckets that cannot keep tags themselves.
     pub fn tags(&self) -> Arc<dyn TagStore> {
         Arc::clone(&self.tags)
+    }
+
+    /// The same for bulk jobs.
+    pub fn jobs(&self) -> Arc<dyn JobStore> {
+        Arc::clone(&self.jobs)
     }
 
     /// Finishes what was accepted and closes it, for every handle.

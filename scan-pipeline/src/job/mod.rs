@@ -113,6 +113,16 @@ impl Jobs {
         self.begin(source, vec![ShardRange::default(); files], options).await
     }
 
+    /// The object at an address in one of the buckets, such as that of a manifest.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] when it is in none of them.
+    pub fn manifest(&self, url: &str) -> Result<ObjectRef> {
+        let (bucket, key) = self.buckets.within(url)?;
+        Ok(ObjectRef::new(bucket.url().clone(), key))
+    }
+
     async fn begin(&self, source: JobSource, shards: Vec<ShardRange>, options: &JobOptions) -> Result<JobId> {
         let job = NewJob { id: JobId::new(), source, rescan: options.rescan, chunk: options.chunk, shards };
         self.store.create_job(&job).await?;

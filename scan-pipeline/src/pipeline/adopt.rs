@@ -9,8 +9,8 @@ impl Pipeline {
     /// Does what has to follow from a verdict that somebody else came to, by the same policy and as the same task as if
     /// the object had been scanned here. What was handled before is not handled again.
     ///
-    /// The scanner's "clean" comes without a proof. So it is unscannable here ([`ReasonKind::Unproven`]), unless
-    /// [`PipelineBuilder::trust`](super::PipelineBuilder::trust) names the scanner.
+    /// The scanner's "clean" comes without a proof. So it is unscannable here ([`ReasonKind::Unproven`]), and what follows
+    /// is up to the policy ([`Policy::accept_unproven`](crate::Policy::accept_unproven)).
     ///
     /// # Errors
     ///
@@ -28,7 +28,7 @@ impl Pipeline {
         };
         let round = match self.claim(TaskId::of(&now, 0), &now).await? {
             Claim::Mine(lease, record) if record.report.is_none() => {
-                let report = self.adopted(&now, verdict, scanner);
+                let report = adopted(&now, verdict, scanner);
                 self.follow(self.held(lease, &permit), *record, (report, None)).await?
             }
             claim => self.claimed(claim, &now, &permit).await?,
@@ -42,23 +42,22 @@ impl Pipeline {
             }
         }
     }
+}
 
-    fn adopted(&self, object: &ObjectRef, verdict: Verdict, scanner: EngineInfo) -> Report {
-        let trusted = self.shared.options.trusted.contains(&scanner.name);
-        let verdict = match verdict {
-            Verdict::Clean if !trusted => {
-                let detail = Some(format!("{} says clean, and no proof comes with it", scanner.name));
-                let layer_path = object.file_name().to_owned();
-                Verdict::Unscannable { reasons: vec![Reason { kind: ReasonKind::Unproven, layer_path, detail }] }
-            }
-            verdict => verdict,
-        };
-        let mut report = Report::new(verdict, scanner);
-        if let Verdict::Unscannable { reasons } = &report.verdict {
-            report.coverage.gaps.clone_from(reasons);
-            report.coverage.gap_count = reasons.len() as u64;
+fn adopted(object: &ObjectRef, verdict: Verdict, scanner: EngineInfo) -> Report {
+    let verdict = match verdict {
+        Verdict::Clean => {
+            let detail = Some(format!("{} says clean, and no proof comes with it", scanner.name));
+            let layer_path = object.file_name().to_owned();
+            Verdict::Unscannable { reasons: vec![Reason { kind: ReasonKind::Unproven, layer_path, detail }] }
         }
-        report.size = object.size;
-        report
+        verdict => verdict,
+    };
+    let mut report = Report::new(verdict, scanner);
+    if let Verdict::Unscannable { reasons } = &report.verdict {
+        report.coverage.gaps.clone_from(reasons);
+        report.coverage.gap_count = reasons.len() as u64;
     }
+    report.size = object.size;
+    report
 }

@@ -1,6 +1,5 @@
 //! Setting a pipeline up.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +39,6 @@ pub(super) struct Options {
     pub(super) scan_timeout: Duration,
     pub(super) scan_retry: RetryPolicy,
     pub(super) durable_cache: bool,
-    /// Scanners elsewhere whose "clean" is taken for proven.
-    pub(super) trusted: BTreeSet<String>,
 }
 
 impl Default for Options {
@@ -56,7 +53,6 @@ impl Default for Options {
             scan_timeout: Duration::from_secs(600),
             scan_retry,
             durable_cache: true,
-            trusted: BTreeSet::new(),
         }
     }
 }
@@ -162,13 +158,6 @@ impl PipelineBuilder {
     pub fn verdict_cache(mut self, entries: usize, durable: bool) -> Self {
         self.cache_entries = Some(entries);
         self.options.durable_cache = durable;
-        self
-    }
-
-    /// Takes the word of a scanner elsewhere, such as `guardduty`, when it says clean: see [`Pipeline::adopt`].
-    #[must_use]
-    pub fn trust(mut self, scanner: impl Into<String>) -> Self {
-        self.options.trusted.insert(scanner.into());
         self
     }
 

@@ -149,6 +149,26 @@ pub enum Rescan {
     Always,
 }
 
+impl Rescan {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Never, Self::Outdated, Self::Always];
+
+    /// It as a stable word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Never => "never",
+            Self::Outdated => "outdated",
+            Self::Always => "always",
+        }
+    }
+}
+
+impl fmt::Display for Rescan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What a job needs from its beginning.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewJob {

@@ -4,6 +4,7 @@ pub mod crashing_store;
 pub mod engine_suite;
 mod fault_proxy;
 mod interleave;
+pub mod job_suite;
 pub mod object_suite;
 pub mod queue_suite;
 pub mod store_suite;

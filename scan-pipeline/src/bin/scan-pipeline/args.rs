@@ -1,12 +1,13 @@
 //! What can be asked for on the command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use scan_pipeline::clamav::Limits;
 use scan_pipeline::config::parse_size;
-use scan_pipeline::store::{AuditHead, TaskState};
+use scan_pipeline::store::{AuditHead, JobId, Rescan, TaskState};
 
 /// Scan files for malware, and prove every "clean".
 #[derive(Debug, Parser)]
@@ -24,6 +25,13 @@ pub(crate) enum Command {
     /// Run the pipeline of a configuration file over its watched buckets
     #[command(after_help = AFTER_RUN)]
     Run(RunArgs),
+    /// Take messages from the queue of a configuration file and do what follows from them
+    #[command(after_help = AFTER_WORK)]
+    Work(WorkArgs),
+    /// Scan everything under a prefix, or in an inventory, by the workers on the same queue
+    Jobs(JobsArgs),
+    /// Look at the messages that failed for good, put them back, or remove them
+    DeadLetters(DeadLettersArgs),
     /// Look at a configuration file
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -115,6 +123,133 @@ pub(crate) struct RunArgs {
     /// Print one JSON object a line for each object instead of text
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+const AFTER_WORK: &str = "\
+Exit code: 0 stopped in order, 1 messages are dead or were given up at the end, 2 the worker could not run.
+SIGTERM and Ctrl-C end it: nothing new is taken, and what has begun is finished within the time of worker.drain. What \
+was cut short comes again, here or to another worker. A second signal ends it at once.";
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkArgs {
+    /// The configuration file; it needs a [queue]
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// End when the queue is empty and nothing is at work
+    #[arg(long)]
+    pub(crate) until_empty: bool,
+    /// Answer GET /livez and /readyz at this address, such as 127.0.0.1:8080
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) health: Option<SocketAddr>,
+    /// Print one JSON object at the end instead of text
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobsArgs {
+    #[command(subcommand)]
+    pub(crate) command: JobsCommand,
+    /// The configuration file; it needs a [queue]
+    #[arg(long, short, value_name = "FILE", global = true, default_value = "scan-pipeline.toml")]
+    pub(crate) config: PathBuf,
+    /// Print one JSON object a line for each job instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum JobsCommand {
+    /// Begin one
+    Start {
+        /// What to scan: an address such as s3://uploads/2026/, or a bucket by its short name
+        #[arg(value_name = "ADDRESS")]
+        from: String,
+        /// Take the objects of the bucket from the S3 Inventory with this manifest: s3://lists/.../manifest.json
+        #[arg(long, value_name = "ADDRESS")]
+        inventory: Option<String>,
+        /// What to do with objects that were scanned before: never, outdated (by other definitions or settings), always
+        #[arg(long, value_name = "WHEN", default_value = "outdated", value_parser = rescan)]
+        rescan: Rescan,
+        /// List about this many ranges of keys side by side
+        #[arg(long, value_name = "N", default_value_t = 32)]
+        shards: usize,
+        /// Put at most this many keys into a message
+        #[arg(long, value_name = "N", default_value_t = 500)]
+        chunk: u32,
+        /// Wait for its end, and show how far it is
+        #[arg(long)]
+        follow: bool,
+    },
+    /// List them, the newest first
+    List,
+    /// Show how far one is
+    #[command(after_help = "Exit code: 0, 1 when objects failed or the job was stopped, 2 when there is no such job.")]
+    Show {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: JobId,
+        /// Wait for its end
+        #[arg(long)]
+        follow: bool,
+    },
+    /// Stop one; what of it has begun comes to its end
+    Cancel {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: JobId,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadLettersArgs {
+    #[command(subcommand)]
+    pub(crate) command: DeadLettersCommand,
+    /// The configuration file that names the queue
+    #[arg(long, short, value_name = "FILE", global = true, default_value = "scan-pipeline.toml")]
+    pub(crate) config: PathBuf,
+    /// Print one JSON object a line instead of text
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// List them, the oldest first, with why they failed
+    List,
+    /// Show one with its body
+    Show {
+        /// Its id
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Put them back into the queue, with all their attempts before them
+    Redrive {
+        #[command(flatten)]
+        which: WhichArgs,
+        /// At most so many a second
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        rate: Option<u32>,
+    },
+    /// Remove them for good
+    Purge {
+        #[command(flatten)]
+        which: WhichArgs,
+    },
+}
+
+/// Which dead letters are meant.
+#[derive(Debug, Args)]
+pub(crate) struct WhichArgs {
+    /// Those with these ids
+    #[arg(value_name = "ID")]
+    pub(crate) ids: Vec<String>,
+    /// Those whose reason holds this text
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) all: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -228,6 +363,13 @@ fn state(text: &str) -> Result<TaskState, String> {
     TaskState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| {
         let all: Vec<_> = TaskState::ALL.iter().map(|state| state.as_str()).collect();
         format!("the states are {}", all.join(", "))
+    })
+}
+
+fn rescan(text: &str) -> Result<Rescan, String> {
+    Rescan::ALL.into_iter().find(|rescan| rescan.as_str() == text).ok_or_else(|| {
+        let all: Vec<_> = Rescan::ALL.iter().map(|rescan| rescan.as_str()).collect();
+        format!("write one of {}", all.join(", "))
     })
 }
 

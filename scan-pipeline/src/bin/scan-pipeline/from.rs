@@ -2,9 +2,11 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use scan_pipeline::config::{Config, OpenStore, StoreUrl};
 use scan_pipeline::model::TaskId;
+use scan_pipeline::queue::Queue;
 use scan_pipeline::store::{Store, TaskFilter, TaskRecord};
 use scan_pipeline::{Error, ErrorKind};
 
@@ -51,6 +53,15 @@ async fn open(args: &FromArgs) -> Result<Source, Error> {
         }
     };
     Ok(Source { store: url.open_existing().await?, config })
+}
+
+/// The queue of a configuration.
+pub(crate) async fn queue(config: &Config, file: &Path) -> Result<Arc<dyn Queue>, Error> {
+    let Some(url) = config.queue_url() else {
+        let why = "no queue is set up: write [queue] with url = \"sqlite:///path/to/queue.db\"";
+        return Err(Error::new(ErrorKind::Config, why).about(file.display().to_string()));
+    };
+    url.open().await
 }
 
 fn named(store: &str) -> Result<StoreUrl, Error> {

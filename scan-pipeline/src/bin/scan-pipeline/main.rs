@@ -8,9 +8,12 @@
 mod args;
 mod audit;
 mod check;
+mod dead_letters;
 mod definitions;
 mod doctor;
 mod from;
+mod health;
+mod jobs;
 mod machine;
 mod outcome;
 mod probe;
@@ -22,6 +25,7 @@ mod table;
 mod tasks;
 mod text;
 mod walk;
+mod work;
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -56,6 +60,9 @@ fn main() -> ExitCode {
     finish(match cli.command {
         Command::Scan(options) => scan::run(&options),
         Command::Run(options) => wait_for(run::run(&options)),
+        Command::Work(options) => wait_for(work::run(&options)),
+        Command::Jobs(options) => wait_for(jobs::run(&options)),
+        Command::DeadLetters(options) => wait_for(dead_letters::run(&options)),
         Command::Config(ConfigCommand::Check { file, json }) => wait_for(check::run(&file, json)),
         Command::Tasks(options) => wait_for(tasks::run(&options)),
         Command::Audit(command) => wait_for(audit::run(&command)),

@@ -77,7 +77,7 @@ async fn open(args: &RunArgs) -> Result<(Config, OpenStore), Error> {
 }
 
 /// The first signal asks for an end, the second one makes it.
-fn listen(stop: &CancellationToken) -> io::Result<()> {
+pub(crate) fn listen(stop: &CancellationToken) -> io::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = stop.clone();
     tokio::spawn(async move {
@@ -97,7 +97,7 @@ fn listen(stop: &CancellationToken) -> io::Result<()> {
 }
 
 /// Looks for newer definitions from time to time. Those that cannot be loaded are complained about, and change nothing.
-fn refresh_definitions(pipeline: &Pipeline, stop: &CancellationToken) {
+pub(crate) fn refresh_definitions(pipeline: &Pipeline, stop: &CancellationToken) {
     let (engine, stop) = (std::sync::Arc::clone(pipeline.engine()), stop.clone());
     tokio::spawn(async move {
         loop {
