@@ -104,10 +104,19 @@ impl MemoryBucket {
         Self::make(name, self.options, Arc::clone(&self.world))
     }
 
+    /// An empty bucket that goes by the address of another kind: it stands in for that one where events name it.
+    pub fn at(url: BucketUrl) -> Self {
+        Self::put_up(url, Options::default(), Arc::default())
+    }
+
     fn make(name: &str, options: Options, world: Arc<Mutex<World>>) -> Result<Self> {
-        let bucket = Self { url: format!("memory://{name}").parse()?, options, world };
+        Ok(Self::put_up(format!("memory://{name}").parse()?, options, world))
+    }
+
+    fn put_up(url: BucketUrl, options: Options, world: Arc<Mutex<World>>) -> Self {
+        let bucket = Self { url, options, world };
         bucket.world().buckets.entry(bucket.url.clone()).or_default().options = options;
-        Ok(bucket)
+        bucket
     }
 
     fn world(&self) -> MutexGuard<'_, World> {

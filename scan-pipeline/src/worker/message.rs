@@ -9,7 +9,7 @@ use super::{UNIT, Worker};
 use crate::event::{self, Event};
 use crate::health::is_outage;
 use crate::job::{self, JobMessage};
-use crate::model::ObjectRef;
+use crate::model::{ObjectRef, Timestamp};
 use crate::pipeline::{Again, Attended};
 use crate::{Error, ErrorKind};
 
@@ -21,8 +21,16 @@ const LONGEST_REASON: usize = 1000;
 /// What has become of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Everything is done, or on record to be done.
+    /// Everything is done.
     Done,
+    /// The store knows what is left to do, and [`Pipeline::resume`](crate::Pipeline::resume) does it when its time has
+    /// come. Where nobody calls that, the message has to come again.
+    Later {
+        /// Not before this time, where somebody said so.
+        after: Option<Duration>,
+        /// What it waits for.
+        why: String,
+    },
     /// It has to come again.
     Retry {
         /// Not before this time, where somebody said so.
@@ -57,6 +65,10 @@ impl Outcome {
     fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Done, other) | (other, Self::Done) => other,
+            (Self::Later { after: first, why }, Self::Later { after: second, .. }) => {
+                Self::Later { after: first.max(second), why }
+            }
+            (Self::Later { .. }, other) | (other, Self::Later { .. }) => other,
             (
                 Self::Retry { after: first, outage: one, why },
                 Self::Retry { after: second, outage: another, why: also },
@@ -112,11 +124,15 @@ impl Worker {
             Event::Unreadable(why) => return Outcome::dead(why),
         };
         match attended {
-            Ok(Attended::Done(_)) => Outcome::Done,
+            Ok(Attended::Done(done)) if done.record.state.is_terminal() => Outcome::Done,
+            Ok(Attended::Done(done)) => {
+                let after = done.record.next_at.map(|at| at.since(Timestamp::now()));
+                Outcome::Later { after, why: format!("{}: its workflow waits", done.record.object) }
+            }
             Ok(Attended::Known(known)) => {
                 let why = Error::from(known);
                 tracing::debug!(%why, "the store has the task already");
-                Outcome::Done
+                Outcome::Later { after: why.retry_after(), why: short(&why) }
             }
             Err(why) if why.kind() == ErrorKind::Gone => {
                 tracing::info!(%why, "an event's object is not there any more");

@@ -18,6 +18,7 @@
 //! anew instead of coming again, so that it does not die of it.
 
 mod inflight;
+pub mod lambda;
 mod message;
 mod run;
 mod settler;

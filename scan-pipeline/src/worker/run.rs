@@ -157,7 +157,8 @@ impl Worker {
             return None;
         };
         Some(match outcome {
-            Outcome::Done => Settle::Done,
+            // We are the ones who resume.
+            Outcome::Done | Outcome::Later { .. } => Settle::Done,
             Outcome::Dead { why } => {
                 tracing::warn!(message = %delivery.id, reason = why, "a message is dead");
                 Settle::Dead { reason: why }

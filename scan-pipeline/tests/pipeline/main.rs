@@ -6,4 +6,5 @@ mod hardening;
 mod interleave;
 mod objects;
 mod uploads;
+mod worker;
 mod workflows;

@@ -1,0 +1,58 @@
+//! The worker as a function that somebody else calls with a batch of messages: AWS Lambda behind SQS.
+//!
+//! There is no loop here, and nobody who resumes: what waits for its next attempt fails, so that its message comes back.
+//! Set `ReportBatchItemFailures` on the trigger, a dead-letter queue on the queue, and the queue's visibility timeout to
+//! several times the function's. The repository's example `lambda` is a whole function.
+
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use tokio::time::Instant;
+
+use super::{Outcome, Worker};
+use crate::Result;
+use crate::event::lambda::{Batch, BatchItemFailures};
+
+/// Messages of one batch at work at a time.
+const AT_A_TIME: usize = 16;
+
+/// Handles a batch and says which of its messages have to come back. `time` is how long it may take; what has not come
+/// to its end by then is given up and comes back.
+///
+/// Messages of a FIFO queue are handled one after the other, and none behind the first that fails.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when this is no batch of messages. The function has to
+/// fail then, upon which the whole batch comes back.
+pub async fn handle(worker: &Worker, event: &[u8], time: Duration) -> Result<BatchItemFailures> {
+    let batch = Batch::parse(event)?;
+    let end = Instant::now() + time;
+    let at_a_time = if batch.is_fifo() { 1 } else { AT_A_TIME };
+    let mut done = vec![false; batch.messages().len()];
+    {
+        let numbered = stream::iter(batch.messages().iter().enumerate());
+        let mut ends = numbered
+            .map(|(at, message)| async move {
+                let outcome = tokio::time::timeout_at(end, worker.handle(message.body.as_bytes())).await;
+                match &outcome {
+                    Ok(Outcome::Done) => {}
+                    Ok(outcome) => tracing::info!(message = message.id, ?outcome, "a message comes back"),
+                    Err(_) => tracing::warn!(message = message.id, "a message was given up for lack of time"),
+                }
+                (at, matches!(outcome, Ok(Outcome::Done)))
+            })
+            .buffered(at_a_time);
+        while let Some((at, is_done)) = ends.next().await {
+            done[at] = is_done;
+            if !is_done && batch.is_fifo() {
+                break;
+            }
+        }
+    }
+    // A function may be frozen as soon as it has answered: workflows that have begun get the rest of the time.
+    if tokio::time::timeout_at(end, worker.pipeline().drain()).await.is_err() {
+        tracing::warn!("workflows are still at work at the end of the time; their messages come back");
+    }
+    Ok(batch.answer(&done))
+}
