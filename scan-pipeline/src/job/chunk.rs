@@ -62,7 +62,7 @@ impl Around<'_> {
             return One::Later(Outcome::retry(&Error::new(ErrorKind::Cancelled, "the worker is shut down")));
         };
         let about = object.to_string();
-        match self.pipeline.attend(object, again).await {
+        match self.pipeline.attend_listed(object, again).await {
             Ok(Attended::Done(done)) => count(job, &done),
             Ok(Attended::Known(known)) => {
                 let why = Error::from(known);

@@ -36,7 +36,7 @@ impl Pipeline {
         match round {
             Round::Ended(done) => Ok(Attended::Done(done)),
             Round::Known(known) => Ok(Attended::Known(known)),
-            Round::Superseded => {
+            Round::Superseded | Round::Alone => {
                 drop(permit);
                 self.attend(object.unpinned(), &Again::Never).await
             }

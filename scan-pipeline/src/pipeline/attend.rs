@@ -98,7 +98,7 @@ impl Pipeline {
         mut wanted: ObjectRef,
         mut first: Option<Round>,
         again: &Again,
-        permit: Permit,
+        mut permit: Permit,
     ) -> Result<Attended> {
         let mut superseded = 0;
         loop {
@@ -112,6 +112,10 @@ impl Pipeline {
                     return Ok(Attended::Done(done));
                 }
                 Round::Known(known) => return Ok(Attended::Known(known)),
+                Round::Alone => {
+                    drop(permit);
+                    permit = self.permit_alone().await?;
+                }
                 Round::Superseded if superseded < MOST_SUPERSEDED => {
                     superseded += 1;
                     wanted = wanted.unpinned();

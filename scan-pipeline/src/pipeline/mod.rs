@@ -28,7 +28,7 @@ use crate::health::Health;
 use crate::model::{ObjectRef, Report, TaskId, Timestamp};
 use crate::objects::{Buckets, ObjectOps};
 use crate::policy::Policy;
-use crate::store::{Changes, Claim, ClaimRequest, Store, TaskRecord, TaskState};
+use crate::store::{Changes, Claim, ClaimRequest, LeaseChange, Store, TaskRecord, TaskState};
 use crate::workflow::Run;
 use crate::{Error, ErrorKind, Result};
 
@@ -123,6 +123,8 @@ enum Round {
     Superseded,
     /// The store has its task, and this is not the time to work on it.
     Known(attend::Known),
+    /// An earlier scan of it may have taken its process with it: it is to be worked on while nothing else is.
+    Alone,
 }
 
 impl Pipeline {
@@ -223,6 +225,21 @@ impl Pipeline {
         Arc::clone(&self.shared.permits).acquire_owned().await.map(Permit::new).map_err(closed)
     }
 
+    /// The right to be the only one at work. It comes when those who are there have come to an end.
+    async fn permit_alone(&self) -> Result<Permit> {
+        let closed = |_| Error::new(ErrorKind::Cancelled, "the pipeline is shut down");
+        let all = Arc::clone(&self.shared.permits).acquire_many_owned(self.all_permits());
+        all.await.map(Permit::new).map_err(closed)
+    }
+
+    fn all_permits(&self) -> u32 {
+        u32::try_from(self.shared.options.concurrency).unwrap_or(u32::MAX)
+    }
+
+    fn is_alone(&self, permit: &Permit) -> bool {
+        permit.num_permits() >= self.shared.options.concurrency
+    }
+
     /// One round with one state of an object.
     async fn round(&self, wanted: &ObjectRef, again: &Again, permit: &Permit) -> Result<Round> {
         let bucket = self.shared.buckets.of(wanted)?;
@@ -319,6 +336,12 @@ impl Pipeline {
 
     async fn claimed(&self, claim: Claim, object: &ObjectRef, permit: &Permit) -> Result<Round> {
         match claim {
+            Claim::Mine(lease, record) if is_suspect(&record) && !self.is_alone(permit) => {
+                let mut held = self.held(lease, permit);
+                // Nothing was tried.
+                held.commit(Changes { lease: LeaseChange::Return, ..Changes::default() }).await?;
+                Ok(Round::Alone)
+            }
             Claim::Mine(lease, record) => self.work(self.held(lease, permit), *record).await,
             Claim::Finished(record) => Ok(ended(*record, true)),
             // A workflow that waits needs nobody; a scan that waits has failed, and its caller should know.
@@ -354,6 +377,12 @@ impl Pipeline {
             scan::Scan::Ended(state, why) => self.end(held, record, Changes::default(), state, &why).await,
         }
     }
+}
+
+/// An earlier scan was begun and never came to an end, not even to a failure: perhaps it has killed its process, and
+/// whatever else was at work there with it. Alone it can harm nobody else, and nobody else's attempts are used up.
+fn is_suspect(record: &TaskRecord) -> bool {
+    record.state == TaskState::Scanning && record.attempts > 1 && record.error.is_none()
 }
 
 fn ended(record: TaskRecord, repeated: bool) -> Round {

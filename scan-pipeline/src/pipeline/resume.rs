@@ -42,17 +42,25 @@ impl Pipeline {
 
     async fn take_up(&self, record: TaskRecord) -> Result<Option<Processed>> {
         let object = record.object.clone();
-        let round = {
-            let permit = self.permit().await?;
-            match self.claim(record.id, &object).await? {
-                Claim::Mine(lease, record) => self.work(self.held(lease, &permit), *record).await?,
-                // Another process was faster, or it is not yet time.
-                Claim::Busy { .. } | Claim::Finished(_) | Claim::NotYet { .. } => return Ok(None),
+        let mut permit = self.permit().await?;
+        let round = loop {
+            let claim = self.claim(record.id, &object).await?;
+            // Another process was faster, or it is not yet time.
+            if !matches!(claim, Claim::Mine(..)) {
+                return Ok(None);
+            }
+            match self.claimed(claim, &object, &permit).await? {
+                Round::Alone => {
+                    drop(permit);
+                    permit = self.permit_alone().await?;
+                }
+                round => break round,
             }
         };
+        drop(permit);
         match round {
             Round::Ended(done) => Ok(Some(*done)),
-            Round::Known(_) => Ok(None),
+            Round::Known(_) | Round::Alone => Ok(None),
             // The state that took its place may be handled already, or gone: neither is an error here.
             Round::Superseded => match self.process(object.unpinned()).await {
                 Ok(done) => Ok(Some(done)),
@@ -89,7 +97,7 @@ impl Pipeline {
                 claim => match self.claimed(claim, &object, &permit).await? {
                     Round::Ended(done) => return Ok(*done),
                     Round::Known(known) => return Err(known.into()),
-                    Round::Superseded => break,
+                    Round::Superseded | Round::Alone => break,
                 },
             }
         }

@@ -151,7 +151,9 @@ impl Pipeline {
                 claim => match self.upload_round(claim, &object, &content, &permit).await? {
                     Round::Ended(done) => *done,
                     Round::Known(known) => return Err(known.into()),
-                    Round::Superseded => return Err(about(Error::new(ErrorKind::Busy, "another upload took over"))),
+                    Round::Superseded | Round::Alone => {
+                        return Err(about(Error::new(ErrorKind::Busy, "another upload took over")));
+                    }
                 },
             };
             let report = match &processed.record.report {

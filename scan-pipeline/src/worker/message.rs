@@ -109,7 +109,7 @@ impl Worker {
     async fn event(&self, event: Event) -> Outcome {
         let pipeline = self.pipeline();
         let attended = match event {
-            Event::Created(created) => match pipeline.buckets().locate(created.object) {
+            Event::Created(created) => match created.locate(pipeline.buckets()) {
                 Ok(object) => self.object(object).await,
                 Err(why) => Err(why),
             },

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use scan_pipeline::engine::{Engine, ScanContext};
 use scan_pipeline::event::TaskMessage;
 use scan_pipeline::health::{BreakerOptions, Health};
-use scan_pipeline::model::{EngineInfo, ObjectRef, Report, TaskId, Verdict};
+use scan_pipeline::model::{EngineInfo, ObjectRef, Report, TaskId};
 use scan_pipeline::objects::{MemoryBucket, ObjectOps};
 use scan_pipeline::queue::{
     DeadLetters, Delivery, Depth, Held, Lane, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle, SqliteQueue,
@@ -38,7 +38,7 @@ pub(crate) fn options() -> WorkerOptions {
 }
 
 pub(crate) fn message(object: &ObjectRef) -> NewMessage {
-    NewMessage::new(TaskMessage::new("test", object).to_json()).tenant(object.bucket.as_str())
+    NewMessage::new(TaskMessage::new(object).to_json()).tenant(object.bucket.as_str())
 }
 
 async fn queue(messages: &[NewMessage]) -> Arc<SqliteQueue> {
@@ -109,7 +109,8 @@ async fn what_cannot_be_understood_is_dead_with_its_reason_and_stops_nothing() {
     let pipeline = rig.pipeline().await;
     let object = rig.drop_in("a", "fine").await;
     let elsewhere = ObjectRef::new("s3://nobody-has-it".parse().expect("an address"), "k").with_etag("1");
-    let test_event = br#"{"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2026-01-01T00:00:00Z", "Bucket": "b"}"#;
+    let test_event =
+        br#"{"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2026-01-01T00:00:00Z", "Bucket": "b"}"#;
     let queue = queue(&[
         NewMessage::new("not json"),
         NewMessage::new(r#"{"scan_pipeline":"shard/9"}"#),
@@ -163,7 +164,8 @@ async fn an_outage_kills_no_message_and_is_over_when_it_is_over() {
             }
         })
     });
-    let short = BreakerOptions { first_pause: Duration::from_millis(2), longest_pause: Duration::from_millis(5), failures: 3 };
+    let short =
+        BreakerOptions { first_pause: Duration::from_millis(2), longest_pause: Duration::from_millis(5), failures: 3 };
     let pipeline = rig.builder().await.bucket("quarantine", Arc::new(far)).health(Health::new(short));
     let pipeline = pipeline.build().expect("a pipeline");
     let queue = queue(&[message(&object)]).await;
@@ -183,7 +185,7 @@ struct Endless(AtomicU32);
 #[async_trait]
 impl Engine for Endless {
     fn info(&self) -> EngineInfo {
-        EngineInfo { name: String::from("endless"), ..EngineInfo::default() }
+        EngineInfo::new("endless", "", "1")
     }
 
     async fn scan(&self, _: &scan_pipeline::content::Content, _: &ScanContext) -> Result<Report> {
@@ -387,7 +389,8 @@ async fn limits_that_cannot_be_are_refused() {
         WorkerOptions { lease: Duration::from_millis(1), ..options() },
         WorkerOptions { retry: RetryPolicy { max_attempts: 0, ..quick() }, ..options() },
     ] {
-        let refused = Worker::new(pipeline.clone(), Arc::clone(&queue) as Arc<dyn Queue>, options).expect_err("refused");
+        let refused =
+            Worker::new(pipeline.clone(), Arc::clone(&queue) as Arc<dyn Queue>, options).expect_err("refused");
         assert_eq!(refused.kind(), ErrorKind::Config);
     }
 }
@@ -404,10 +407,11 @@ async fn a_function_names_just_the_messages_that_have_to_come_back() {
         serde_json::json!({ "messageId": id, "receiptHandle": "r", "body": body, "eventSource": "aws:sqs",
             "attributes": { "ApproximateReceiveCount": "1" }, "eventSourceARN": arn })
     };
-    let task = |object: &ObjectRef| TaskMessage::new("test", object).to_json();
+    let task = |object: &ObjectRef| TaskMessage::new(object).to_json();
     let handle = async |records: Vec<serde_json::Value>| {
         let event = serde_json::json!({ "Records": records }).to_string();
-        let failures = scan_pipeline::worker::lambda::handle(&worker, event.as_bytes(), PATIENCE).await.expect("a batch");
+        let failures =
+            scan_pipeline::worker::lambda::handle(&worker, event.as_bytes(), PATIENCE).await.expect("a batch");
         failures.ids().map(str::to_owned).collect::<Vec<_>>()
     };
     let (standard, fifo) = ("arn:aws:sqs:eu-central-1:1:q", "arn:aws:sqs:eu-central-1:1:q.fifo");
@@ -427,6 +431,7 @@ async fn a_function_names_just_the_messages_that_have_to_come_back() {
     let garbled = scan_pipeline::worker::lambda::handle(&worker, b"{}", PATIENCE).await.expect_err("no batch");
     assert_eq!(garbled.kind(), ErrorKind::InvalidInput);
     let late = serde_json::json!({ "Records": [record("1", &task(&next), standard)] }).to_string();
-    let failures = scan_pipeline::worker::lambda::handle(&worker, late.as_bytes(), Duration::ZERO).await.expect("a batch");
+    let failures =
+        scan_pipeline::worker::lambda::handle(&worker, late.as_bytes(), Duration::ZERO).await.expect("a batch");
     assert_eq!(failures.ids().collect::<Vec<_>>(), ["1"], "there was no time");
 }

@@ -4,9 +4,7 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
 use crate::model::Timestamp;
 use crate::sql::sqlite::{damaged, failed, get, word};
-use crate::store::{
-    Advance, Counters, Job, JobId, JobSource, JobState, NewJob, Rescan, Shard, ShardRange,
-};
+use crate::store::{Advance, Counters, Job, JobId, JobSource, JobState, NewJob, Rescan, Shard, ShardRange};
 use crate::{Error, ErrorKind, Result};
 
 /// What is written about jobs.

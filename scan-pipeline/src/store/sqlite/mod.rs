@@ -3,6 +3,7 @@
 //! What reads and writes it is in [`sql`](crate::sql::sqlite). Several stores, also of several processes, may have the same
 //! file open. Times are those of the machine's clock, which they share.
 
+mod jobs;
 mod rows;
 mod write;
 mod writer;
@@ -13,10 +14,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::jobs::JobCall;
 use self::write::Prepared;
 use self::writer::{Answer, Call, Tasks};
 use super::{
-    AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Lease, Store, TaskFilter, TaskRecord,
+    Advance, AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Counters, Job, JobId,
+    JobState, JobStore, Lease, NewJob, Store, TaskFilter, TaskRecord,
 };
 use crate::Result;
 use crate::model::{ObjectRef, Tags, TaskId, Timestamp};
@@ -27,7 +30,10 @@ static FORMAT: Format = Format {
     name: "store",
     // "ScnP"
     application: 0x5363_6e50,
-    migrations: &[include_str!("../migrations/sqlite/0001_start.sql")],
+    migrations: &[
+        include_str!("../migrations/sqlite/0001_start.sql"),
+        include_str!("../migrations/sqlite/0002_jobs.sql"),
+    ],
 };
 
 /// Most verdicts that are remembered, unless the builder says otherwise.
@@ -123,6 +129,13 @@ impl SqliteStore {
     pub async fn close(&self) -> Result<()> {
         self.0.close().await
     }
+
+    async fn about_job(&self, call: JobCall) -> Result<Option<JobState>> {
+        match self.0.call(Call::Job(call)).await? {
+            Answer::Job(state) => Ok(state),
+            Answer::Claim(_) | Answer::Committed(_) | Answer::Done => Err(closed()),
+        }
+    }
 }
 
 #[async_trait]
@@ -130,7 +143,7 @@ impl Store for SqliteStore {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
         match self.0.call(Call::Claim(request.clone())).await? {
             Answer::Claim(claim) => Ok(claim),
-            Answer::Committed(_) | Answer::Done => Err(closed()),
+            Answer::Committed(_) | Answer::Job(_) | Answer::Done => Err(closed()),
         }
     }
 
@@ -138,7 +151,7 @@ impl Store for SqliteStore {
         let prepared = Box::new(Prepared::new(changes)?);
         match self.0.call(Call::Commit(lease.clone(), prepared)).await? {
             Answer::Committed(at) => Ok(at),
-            Answer::Claim(_) | Answer::Done => Err(closed()),
+            Answer::Claim(_) | Answer::Job(_) | Answer::Done => Err(closed()),
         }
     }
 
@@ -160,6 +173,35 @@ impl Store for SqliteStore {
 
     async fn cached(&self, key: &CacheKey) -> Result<Option<CachedReport>> {
         read!(self.0, connection => rows::cached(connection, key))
+    }
+}
+
+#[async_trait]
+impl JobStore for SqliteStore {
+    async fn create_job(&self, job: &NewJob) -> Result<()> {
+        self.0.call(Call::Job(JobCall::Create(job.clone()))).await.map(drop)
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>> {
+        read!(self.0, connection => jobs::job(connection, id))
+    }
+
+    async fn jobs(&self, before: Option<&JobId>, most: usize) -> Result<Vec<Job>> {
+        read!(self.0, connection => jobs::jobs(connection, before, most))
+    }
+
+    async fn advance(&self, id: &JobId, shard: u32, step: &Advance) -> Result<Option<JobState>> {
+        self.about_job(JobCall::Advance(id.clone(), shard, step.clone())).await
+    }
+
+    async fn count(&self, id: &JobId, shard: u32, chunk: u64, counters: &Counters) -> Result<JobState> {
+        let state = self.about_job(JobCall::Count(id.clone(), shard, chunk, *counters)).await?;
+        state.ok_or_else(closed)
+    }
+
+    async fn end_job(&self, id: &JobId, state: JobState, why: Option<&str>) -> Result<JobState> {
+        let state = self.about_job(JobCall::End(id.clone(), state, why.map(str::to_owned))).await?;
+        state.ok_or_else(closed)
     }
 }
 

@@ -2,24 +2,28 @@
 
 use sqlx::sqlite::SqliteConnection;
 
+use super::jobs::{self, JobCall};
 use super::rows;
 use super::write::{self, Prepared};
 use crate::Result;
 use crate::model::{ObjectRef, Tags, Timestamp};
 use crate::sql::sqlite::Calls;
-use crate::store::{AuditHead, Changes, Claim, ClaimRequest, Lease, LeaseChange};
+use crate::store::{AuditHead, Changes, Claim, ClaimRequest, JobState, Lease, LeaseChange};
 
 #[derive(Debug)]
 pub(super) enum Call {
     Claim(ClaimRequest),
     Commit(Lease, Box<Prepared>),
     SetTags(ObjectRef, Tags),
+    Job(JobCall),
 }
 
 #[derive(Debug)]
 pub(super) enum Answer {
     Claim(Claim),
     Committed(Timestamp),
+    /// What the job is now; `None` where nothing was changed.
+    Job(Option<JobState>),
     Done,
 }
 
@@ -66,6 +70,7 @@ async fn run(
         Call::Commit(lease, prepared) => {
             write::commit(connection, lease, prepared, cache_entries, head).await?.map(Answer::Committed)
         }
+        Call::Job(call) => jobs::run(connection, call).await?.map(Answer::Job),
         Call::SetTags(object, tags) => write::set_tags(connection, object, tags).await?.map(|()| Answer::Done),
     })
 }

@@ -19,6 +19,17 @@ mod memory {
     crate::store_suite!(fixture);
 }
 
+mod jobs {
+    use super::*;
+    use crate::store::JobStore;
+
+    async fn fixture() -> Arc<dyn JobStore> {
+        Arc::new(SqliteStore::in_memory().await.expect("a store"))
+    }
+
+    crate::job_suite!(fixture);
+}
+
 mod file {
     use super::*;
 

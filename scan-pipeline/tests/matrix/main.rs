@@ -1,0 +1,227 @@
+//! The crash matrix: a worker that kills itself before or after each kind of call to queue, store and bucket, and around
+//! each effect, again and again, over a history with duplicates, overwrites, deletions and poison; on each backend. Then
+//! a checker reads what is left.
+//!
+//! `child` is what the processes that die run; `MATRIX_*` in the environment tell it where and at what to die.
+
+mod check;
+mod history;
+mod mortal;
+
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use scan_pipeline::handler::{StepOutput, from_fn, relocate, tag};
+use scan_pipeline::objects::{LocalBucket, ObjectOps};
+use scan_pipeline::queue::{Queue, SqliteQueue};
+use scan_pipeline::store::{SqliteStore, Store};
+use scan_pipeline::testkit::Interleaved;
+use scan_pipeline::worker::{Worker, WorkerOptions};
+use scan_pipeline::workflow::{RetryPolicy, Step, Workflow};
+use scan_pipeline::{Pipeline, Policy};
+use tokio_util::sync::CancellationToken;
+
+use history::{Scanner, note};
+use mortal::{Mortal, POINTS, Points};
+
+/// Tasks of a history.
+const TASKS: usize = 210;
+/// How often one point is fatal in a run over the history.
+const DEATHS: u32 = 3;
+const LEASE: Duration = Duration::from_millis(600);
+
+/// Where tasks and messages are kept.
+#[derive(Debug, Clone)]
+pub(crate) enum Backend {
+    /// In files of the run's directory.
+    Sqlite,
+    /// In a database of its own.
+    #[cfg(feature = "postgres")]
+    Postgres(String),
+}
+
+impl Backend {
+    async fn store(&self, dir: &Path) -> Arc<dyn Store> {
+        match self {
+            Self::Sqlite => Arc::new(SqliteStore::open(dir.join("state.db")).await.expect("a store")),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                let database = scan_pipeline::sql::Postgres::builder(url).expect("an address").connect().await;
+                Arc::new(
+                    scan_pipeline::store::PostgresStore::open(database.expect("a database")).await.expect("a store"),
+                )
+            }
+        }
+    }
+
+    async fn queue(&self, dir: &Path) -> Arc<dyn Queue> {
+        match self {
+            Self::Sqlite => Arc::new(SqliteQueue::open(dir.join("queue.db")).await.expect("a queue")),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                let database = scan_pipeline::sql::Postgres::builder(url).expect("an address").connect().await;
+                Arc::new(
+                    scan_pipeline::queue::PostgresQueue::open(database.expect("a database")).await.expect("a queue"),
+                )
+            }
+        }
+    }
+
+    /// What tells a child.
+    fn name(&self) -> &str {
+        match self {
+            Self::Sqlite => "sqlite",
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => url,
+        }
+    }
+
+    fn named(name: &str) -> Self {
+        match name {
+            "sqlite" => Self::Sqlite,
+            #[cfg(feature = "postgres")]
+            url => Self::Postgres(url.to_owned()),
+            #[cfg(not(feature = "postgres"))]
+            other => panic!("{other} is not compiled in"),
+        }
+    }
+}
+
+/// A system outside that takes each key once, and notes every call.
+fn effect(dir: &Path, points: &Points) -> Step {
+    let (dir, points) = (dir.to_owned(), points.clone());
+    let step = Step::new(from_fn("effect", move |scanned, step| {
+        let (dir, points) = (dir.clone(), points.clone());
+        async move {
+            points.pass("effect", true);
+            let sha256 = scanned.report.sha256.expect("it was scanned");
+            let (key, status) = (&scanned.object.key, scanned.verdict().status());
+            note(&dir, "effects", &format!("{} {key} {sha256} {status}", step.idempotency_key));
+            points.pass("effect", false);
+            Ok(StepOutput::none())
+        }
+    }));
+    step.retry(retry(20))
+}
+
+fn retry(max_attempts: u32) -> RetryPolicy {
+    let millis = Duration::from_millis;
+    RetryPolicy { max_attempts, initial: millis(1), factor: 1.0, cap: millis(2) }
+}
+
+async fn worker(dir: &Path, backend: &Backend, points: &Points) -> (Worker, Arc<dyn Queue>) {
+    let bucket = |name: &str| {
+        let (path, points) = (dir.join(name), points.clone());
+        async move {
+            let bucket: Arc<dyn ObjectOps> = Arc::new(LocalBucket::open(path).await.expect("a bucket"));
+            Arc::new(Interleaved::new(bucket, move |moment, _, op| {
+                points.around_bucket(moment, op);
+                async { Ok(()) }
+            }))
+        }
+    };
+    let store = Arc::new(Mortal(points.clone(), backend.store(dir).await));
+    let queue: Arc<dyn Queue> = Arc::new(Mortal(points.clone(), backend.queue(dir).await));
+    let pipeline = Pipeline::builder()
+        .engine(Scanner::new(dir))
+        .bucket("quarantine", bucket("quarantine").await)
+        .bucket("clean", bucket("clean").await)
+        .bucket("infected", bucket("infected").await)
+        .policy(
+            Policy::new()
+                .clean(Workflow::new("release").then(relocate("clean")).then(effect(dir, points)))
+                .infected(Workflow::new("isolate").then(tag()).then(relocate("infected")).then(effect(dir, points)))
+                .unscannable(Workflow::new("hold").parallel([Step::new(tag()).into(), effect(dir, points).into()])),
+        )
+        .lease(LEASE)
+        .settle(Duration::ZERO)
+        .scan_retry(retry(3))
+        .concurrency(8)
+        .shared_store(store)
+        .build()
+        .expect("a pipeline");
+    let millis = Duration::from_millis;
+    let options = WorkerOptions {
+        lease: LEASE,
+        wait: millis(50),
+        resume: millis(50),
+        // As many as there can be deaths while a message is in hand.
+        retry: retry(60),
+        ..WorkerOptions::default()
+    };
+    (Worker::new(pipeline, Arc::clone(&queue), options).expect("a worker"), queue)
+}
+
+/// What the child does: everything that is left to do.
+#[test]
+fn child() {
+    let Some(dir) = std::env::var_os("MATRIX_DIR") else { return };
+    let dir = Path::new(&dir);
+    let points = Points::from_environment();
+    let backend = Backend::named(&std::env::var("MATRIX_BACKEND").expect("a backend"));
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (worker, queue) = worker(dir, &backend, &points).await;
+        let (stop, started) = (CancellationToken::new(), Instant::now());
+        let running = tokio::spawn({
+            let (worker, stop) = (worker.clone(), stop.clone());
+            async move { worker.run(stop).await }
+        });
+        while !history::is_over(&*queue, &**worker.pipeline().store()).await {
+            assert!(started.elapsed() < Duration::from_secs(120), "{:?}", queue.depth().await);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stop.cancel();
+        assert_eq!(running.await.expect("no panic").abandoned, 0);
+    });
+}
+
+fn run_child(dir: &Path, backend: &Backend, deadly: Option<(&str, bool, u32)>) -> ExitStatus {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "child", "--nocapture"]).env("MATRIX_DIR", dir).env("MATRIX_BACKEND", backend.name());
+    if let Some((point, before, nth)) = deadly {
+        command.env("MATRIX_POINT", point).env("MATRIX_BEFORE", before.to_string()).env("MATRIX_NTH", nth.to_string());
+    }
+    let output = command.output().expect("the child starts");
+    let died = std::os::unix::process::ExitStatusExt::signal(&output.status).is_some();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() || died, "{deadly:?}: {stderr}");
+    output.status
+}
+
+/// Runs a history to its end, dying at one point again and again, and checks what is left.
+fn run(backend: &Backend, point: &str, before: bool) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let queue = runtime.block_on(backend.queue(dir.path()));
+    runtime.block_on(history::write(dir.path(), &*queue, TASKS));
+    let (mut deaths, mut children) = (0, 0);
+    loop {
+        children += 1;
+        assert!(children < 100, "{point}: no end after {children} processes");
+        // Later and later in the life of the process, so that it gets somewhere.
+        let deadly = (deaths < DEATHS).then_some((point, before, 1 + deaths * 17));
+        if run_child(dir.path(), backend, deadly).success() {
+            break;
+        }
+        deaths += 1;
+    }
+    // Poison kills three times each; if nothing else died, the point was never passed.
+    assert!(deaths >= history::POISON * 3, "{point}: {deaths} deaths");
+    runtime.block_on(async {
+        let store = backend.store(dir.path()).await;
+        check::all(dir.path(), &*store, &*queue, &format!("{} {point}", if before { "before" } else { "after" })).await;
+    });
+}
+
+#[test]
+fn sqlite_loses_nothing_and_repeats_nothing_wherever_it_dies() {
+    for point in POINTS {
+        for before in [true, false] {
+            run(&Backend::Sqlite, point, before);
+        }
+    }
+}
