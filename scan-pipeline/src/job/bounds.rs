@@ -37,6 +37,13 @@ async fn bounds(bucket: &dyn ObjectOps, prefix: &str, wanted: usize) -> Result<V
         found.extend(divided.iter().skip(1).cloned());
         open.extend(divided);
     }
+    found.sort();
+    // Of those that are too many, some at even distances.
+    let most = wanted - 1;
+    if found.len() > most {
+        let last = found.len();
+        found = (1..=most).map(|part| found[part * last / (most + 1)].clone()).collect();
+    }
     Ok(found)
 }
 

@@ -145,7 +145,7 @@ pub enum Rescan {
     /// Scans them again when they were scanned with other definitions or settings than those in force.
     #[default]
     Outdated,
-    /// Scans every one of them again.
+    /// Handles every one of them again; what follows from its verdict is done once more.
     Always,
 }
 

@@ -31,6 +31,9 @@ pub(crate) async fn all(dir: &Path, store: &dyn Store, queue: &dyn Queue, at: &s
     }
     for key in ["clean", "infected"].iter().flat_map(|bucket| std::fs::read_dir(dir.join(bucket)).expect("a bucket")) {
         let path = key.expect("an entry").path();
+        if path.is_dir() {
+            continue;
+        }
         let bytes = std::fs::read(&path).expect("readable");
         let digest = scan_pipeline::content::Content::from_bytes(bytes).sha256();
         let verdict = path.parent().and_then(Path::file_name).expect("a bucket").to_string_lossy().into_owned();
