@@ -10,6 +10,7 @@ mod run;
 mod scan;
 mod scene;
 mod tasks;
+mod work;
 
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
