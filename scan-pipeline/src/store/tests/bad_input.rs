@@ -115,9 +115,13 @@ async fn a_damaged_page_is_told_and_not_read_over() {
         mine(&store, &i.to_string()).await;
     }
     store.close().await.expect("closes");
+    let roots = "SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'tasks'";
+    let roots: Vec<i64> = sqlx::query_scalar(roots).fetch_all(&mut raw(&path).await).await.expect("the schema");
     let mut bytes = std::fs::read(&path).expect("reads");
-    // All but the first page, which holds the schema.
-    bytes[4096..].fill(0xa5);
+    for root in roots {
+        let from = (usize::try_from(root).expect("a page") - 1) * 4096;
+        bytes[from..from + 4096].fill(0xa5);
+    }
     std::fs::write(&path, bytes).expect("writes");
     let store = SqliteStore::open(&path).await.expect("the header is whole");
     let error = store.tasks(&TaskFilter::default()).await.expect_err("damage");
