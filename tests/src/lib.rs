@@ -28,6 +28,7 @@
 
 pub mod catalogue;
 pub mod clamd;
+pub mod cutter;
 pub mod mail;
 pub mod marker;
 pub mod misc;

@@ -209,7 +209,8 @@ impl Server {
                 return Ok(());
             }
             let said = std::fs::read_to_string(&log).unwrap_or_default();
-            if said.contains("FATAL:") {
+            // Clients that come while it starts are told so.
+            if said.lines().any(|line| line.contains("FATAL:") && !line.contains("the database system is")) {
                 self.end("keep");
                 return Err(said);
             }

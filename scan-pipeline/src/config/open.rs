@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use super::store::StoreUrl;
 use crate::objects::TagStore;
+#[cfg(feature = "postgres")]
+use crate::sql::postgres::Postgres;
+#[cfg(feature = "postgres")]
+use crate::store::PostgresStore;
 #[cfg(feature = "sqlite")]
 use crate::store::SqliteStore;
 use crate::store::{JobStore, Store};
@@ -15,8 +19,15 @@ pub struct OpenStore {
     store: Arc<dyn Store>,
     tags: Arc<dyn TagStore>,
     jobs: Arc<dyn JobStore>,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
     #[cfg(feature = "sqlite")]
-    sqlite: SqliteStore,
+    Sqlite(SqliteStore),
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresStore),
 }
 
 impl StoreUrl {
@@ -25,23 +36,21 @@ impl StoreUrl {
     /// # Errors
     ///
     /// The store's own; [`ErrorKind::Unsupported`] for a kind that is not compiled in.
-    #[cfg(feature = "sqlite")]
     pub async fn open(&self) -> Result<OpenStore> {
-        let Self::Sqlite(path) = self;
-        let sqlite = SqliteStore::open(path).await?;
-        let (store, tags, jobs) = (Arc::new(sqlite.clone()), Arc::new(sqlite.clone()), Arc::new(sqlite.clone()));
-        Ok(OpenStore { store, tags, jobs, sqlite })
-    }
-
-    /// Opens the store, which is made if it is not there.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unsupported`]: none is compiled in.
-    #[cfg(not(feature = "sqlite"))]
-    pub async fn open(&self) -> Result<OpenStore> {
-        let why = "this build has no SQLite; rebuild with --features sqlite";
-        Err(Error::new(ErrorKind::Unsupported, why).about(self.to_string()))
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(path) => Ok(SqliteStore::open(path).await?.into()),
+            #[cfg(not(feature = "sqlite"))]
+            Self::Sqlite(_) => {
+                let why = "this build has no SQLite; rebuild with --features sqlite";
+                Err(Error::new(ErrorKind::Unsupported, why).about(self.to_string()))
+            }
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                let database = Postgres::at(url.clone()).connect().await?;
+                Ok(PostgresStore::builder(database).open().await?.into())
+            }
+        }
     }
 
     /// Opens a store that is there already, to look at it.
@@ -50,16 +59,41 @@ impl StoreUrl {
     ///
     /// [`ErrorKind::Config`] when there is none; as [`open`](Self::open).
     pub async fn open_existing(&self) -> Result<OpenStore> {
-        let Self::Sqlite(path) = self;
+        let absent = "there is no store; `scan-pipeline run` makes it when it begins";
+        let path = match self {
+            Self::Sqlite(path) => path,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => {
+                let database = Postgres::at(url.clone()).connect().await?;
+                let store = PostgresStore::builder(database).open_existing().await?;
+                let store = store.ok_or_else(|| Error::new(ErrorKind::Config, absent).about(self.to_string()))?;
+                return Ok(store.into());
+            }
+        };
         match tokio::fs::metadata(path).await {
             Ok(data) if data.is_file() => self.open().await,
             Ok(_) => Err(Error::new(ErrorKind::Config, "is no store, because it is no file").about(self.to_string())),
             Err(why) if why.kind() == std::io::ErrorKind::NotFound => {
-                let why = "there is no store; `scan-pipeline run` makes it when it begins";
-                Err(Error::new(ErrorKind::Config, why).about(self.to_string()))
+                Err(Error::new(ErrorKind::Config, absent).about(self.to_string()))
             }
             Err(why) => Err(Error::io("the store cannot be opened", why).about(self.to_string())),
         }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl From<SqliteStore> for OpenStore {
+    fn from(store: SqliteStore) -> Self {
+        let one = Arc::new(store.clone());
+        Self { store: one.clone(), tags: one.clone(), jobs: one, kind: Kind::Sqlite(store) }
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl From<PostgresStore> for OpenStore {
+    fn from(store: PostgresStore) -> Self {
+        let one = Arc::new(store.clone());
+        Self { store: one.clone(), tags: one.clone(), jobs: one, kind: Kind::Postgres(store) }
     }
 }
 
@@ -85,8 +119,11 @@ impl OpenStore {
     ///
     /// It could not be closed. What was acknowledged before is safe all the same.
     pub async fn close(&self) -> Result<()> {
-        #[cfg(feature = "sqlite")]
-        self.sqlite.close().await?;
-        Ok(())
+        match self.kind {
+            #[cfg(feature = "sqlite")]
+            Kind::Sqlite(ref store) => store.close().await,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(ref store) => store.close().await,
+        }
     }
 }

@@ -3,26 +3,39 @@
 use std::path::{Path, PathBuf};
 
 use super::read::Section;
+#[cfg(feature = "postgres")]
+use crate::sql::postgres::PostgresUrl;
 
 /// A store by its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StoreUrl {
     /// SQLite in this file.
     Sqlite(PathBuf),
+    /// A PostgreSQL database, with the feature `postgres`.
+    #[cfg(feature = "postgres")]
+    Postgres(PostgresUrl),
 }
 
+const FORM: &str = "write sqlite:///var/lib/scan-pipeline/state.db, the path alone, or postgres://user@host/database";
+
 impl StoreUrl {
-    /// Reads `sqlite:///absolute/path`, `sqlite://relative/path` or a bare path. Relative paths begin at `base`.
+    /// Reads `sqlite:///absolute/path`, `sqlite://relative/path`, a bare path, whose relative form begins at `base`, or
+    /// the address of a PostgreSQL database.
     ///
     /// # Errors
     ///
-    /// What to write instead.
+    /// What to write instead. Nothing of an address is in it, which may have a password.
     pub fn parse(text: &str, base: &Path) -> Result<Self, String> {
-        const FORM: &str = "write sqlite:///var/lib/scan-pipeline/state.db, or the path alone";
         let path = match text.split_once("://") {
             Some(("sqlite", path)) => path,
+            #[cfg(feature = "postgres")]
             Some(("postgres" | "postgresql", _)) => {
-                return Err(format!("PostgreSQL is not supported yet: {FORM}"));
+                return text.parse().map(Self::Postgres).map_err(|error: crate::Error| error.to_string());
+            }
+            #[cfg(not(feature = "postgres"))]
+            Some(("postgres" | "postgresql", _)) => {
+                return Err(String::from("this build has no PostgreSQL; rebuild with --features postgres"));
             }
             Some((scheme, _)) => return Err(format!("there is no store of the kind {scheme}: {FORM}")),
             None if text.starts_with("sqlite:") => return Err(format!("an address has two slashes: {FORM}")),
@@ -42,6 +55,8 @@ impl std::fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => url.fmt(f),
         }
     }
 }
@@ -53,23 +68,38 @@ pub(super) fn read(root: &Section<'_>) -> Option<StoreUrl> {
     };
     item.section()?.read(|store| {
         let url = store.required("url", "write sqlite:///var/lib/scan-pipeline/state.db")?;
-        match StoreUrl::parse(&url.value, store.reader.base) {
-            Ok(_) if !cfg!(feature = "sqlite") => {
-                url.mistake(store.reader, "this build has no SQLite; rebuild with --features sqlite");
-                None
-            }
-            Ok(parsed) => {
-                let StoreUrl::Sqlite(path) = &parsed;
-                if path.parent().is_some_and(|parent| !parent.is_dir()) {
-                    url.warning(store.reader, "the folder of this file does not exist (yet)");
-                }
-                Some(parsed)
+        let parsed = match StoreUrl::parse(&url.value, store.reader.base) {
+            Ok(parsed) => parsed,
+            // It may hold a password, and is not repeated.
+            Err(why) if url.value.contains("@") || url.written.contains("@") => {
+                url.mistake(store.reader, format!("this address is no store: {}", url.hide(&why)));
+                return None;
             }
             Err(why) => {
                 url.mistake(store.reader, format!("`{}` is no store: {}", url.written, url.hide(&why)));
-                None
+                return None;
+            }
+        };
+        match &parsed {
+            StoreUrl::Sqlite(_) if !cfg!(feature = "sqlite") => {
+                url.mistake(store.reader, "this build has no SQLite; rebuild with --features sqlite");
+                return None;
+            }
+            StoreUrl::Sqlite(path) if path.parent().is_some_and(|parent| !parent.is_dir()) => {
+                url.warning(store.reader, "the folder of this file does not exist (yet)");
+            }
+            StoreUrl::Sqlite(_) => {}
+            #[cfg(feature = "postgres")]
+            StoreUrl::Postgres(postgres) => {
+                if postgres.has_password() && !url.from_variable {
+                    url.warning(
+                        store.reader,
+                        "the password stands in this file: put it into a variable, as ${PASSWORD}",
+                    );
+                }
             }
         }
+        Some(parsed)
     })
 }
 
@@ -88,8 +118,16 @@ mod tests {
         ] {
             assert_eq!(StoreUrl::parse(text, base), Ok(StoreUrl::Sqlite(path.into())), "{text}");
         }
-        for text in ["", "sqlite://", "sqlite:x", "mysql://x", "postgres://h/db", "a/", "sqlite://x?mode=ro"] {
+        for text in ["", "sqlite://", "sqlite:x", "mysql://x", "postgres://h:x/db", "a/", "sqlite://x?mode=ro"] {
             assert!(StoreUrl::parse(text, base).is_err(), "{text}");
+        }
+        let postgres = StoreUrl::parse("postgres://u:hunter2@h/db", base);
+        if cfg!(feature = "postgres") {
+            let url = postgres.expect("an address");
+            assert_eq!(url.to_string(), "postgres://u@h:5432/db");
+            assert!(!format!("{url:?}").contains("hunter2"), "{url:?}");
+        } else {
+            assert!(postgres.expect_err("not built in").contains("--features postgres"));
         }
     }
 }

@@ -2,7 +2,13 @@
 //! tasks or messages.
 
 #[cfg(feature = "postgres")]
-#[allow(dead_code, reason = "the store and the queue that use it come next")]
+mod columns;
+#[cfg(feature = "postgres")]
+pub(crate) mod gather;
+#[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+
+#[cfg(feature = "postgres")]
+pub(crate) use columns::{Columns, DAMAGED, damaged, digest, word};

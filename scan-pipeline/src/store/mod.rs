@@ -20,6 +20,10 @@
 
 pub mod audit;
 mod jobs;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(all(test, feature = "testkit", feature = "sqlite"))]
@@ -37,6 +41,8 @@ use crate::{Error, ErrorKind, Result};
 
 pub use audit::{AuditEntry, AuditHead, NewAudit};
 pub use jobs::{Advance, Counters, Job, JobId, JobSource, JobState, JobStore, NewJob, Rescan, Shard, ShardRange};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresStore, PostgresStoreBuilder};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteStore, SqliteStoreBuilder};
 

@@ -6,6 +6,7 @@ mod config;
 mod definitions;
 mod doctor;
 mod json;
+mod postgres;
 mod run;
 mod scan;
 mod scene;

@@ -271,7 +271,7 @@ pub(crate) enum ConfigCommand {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(crate) struct FromArgs {
-    /// The store: the path of its file, or sqlite:///path
+    /// The store: the path of its file, sqlite:///path, or postgres://user@host/database
     #[arg(long, value_name = "STORE", global = true)]
     pub(crate) store: Option<String>,
     /// The configuration file that names the store

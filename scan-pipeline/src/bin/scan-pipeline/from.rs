@@ -66,8 +66,9 @@ pub(crate) async fn queue(config: &Config, file: &Path) -> Result<Arc<dyn Queue>
 
 fn named(store: &str) -> Result<StoreUrl, Error> {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("."));
-    StoreUrl::parse(store, Path::new(&here))
-        .map_err(|why| Error::new(ErrorKind::Config, why).about(format!("--store {store}")))
+    // An address may hold a password.
+    let shown = if store.contains('@') { String::from("--store") } else { format!("--store {store}") };
+    StoreUrl::parse(store, Path::new(&here)).map_err(|why| Error::new(ErrorKind::Config, why).about(shown))
 }
 
 /// An error on standard error, each of its lines on its own: a configuration has a line for each mistake.

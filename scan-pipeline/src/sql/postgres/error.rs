@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::sql::DAMAGED;
 use crate::{Error, ErrorKind};
 
 /// What an error means, and what to do about it.
@@ -24,8 +25,6 @@ pub(crate) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {
         Error::new(kind, format!("{doing}: {why}")).with_source(error).retryable(retryable)
     }
 }
-
-pub(crate) const DAMAGED: &str = "the database holds what it should not: restore it from a backup";
 
 /// By SQLSTATE (postgresql.org/docs/current/errcodes-appendix.html), and by its class where the rest says no more.
 fn kind_of(code: &str) -> (ErrorKind, bool, &'static str) {

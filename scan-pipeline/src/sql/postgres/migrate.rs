@@ -45,7 +45,7 @@ pub(super) async fn step(connection: &mut PgConnection, schema: &str, part: Part
 }
 
 /// The version of a part's tables, which is at most ours; 0 for none, and `None` for a schema that we have not been in.
-async fn version(connection: &mut PgConnection, schema: &str, part: Part) -> Result<Option<usize>> {
+pub(super) async fn version(connection: &mut PgConnection, schema: &str, part: Part) -> Result<Option<usize>> {
     let reading = failed("reading the version of the tables");
     let ours = "SELECT EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'scan_pipeline_versions')";
     if !sqlx::query_scalar(ours).bind(schema.to_owned()).fetch_one(&mut *connection).await.map_err(&reading)? {

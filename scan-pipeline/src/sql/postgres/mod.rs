@@ -8,6 +8,7 @@ mod error;
 mod migrate;
 #[cfg(test)]
 mod tests;
+mod text;
 mod url;
 
 use std::fmt;
@@ -20,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub(crate) use self::error::failed;
 pub(crate) use self::migrate::Part;
+pub(crate) use self::text::escape;
 pub use self::url::PostgresUrl;
 use crate::{Error, ErrorKind, Result};
 
@@ -180,6 +182,15 @@ impl Postgres {
         Ok(())
     }
 
+    /// Whether the tables of a part are there.
+    pub(crate) async fn holds(&self, part: Part) -> Result<bool> {
+        let mut session = self.session().await?;
+        let version = migrate::version(session.connection(), &self.0.config.schema, part);
+        let version = self.run("looking at the tables", version).await?;
+        session.done();
+        Ok(version.is_some_and(|version| version > 0))
+    }
+
     /// A connection for one caller. It is given back with [`Session::done`]; dropped without, it is closed.
     pub(crate) async fn session(&self) -> Result<Session> {
         let wait = self.0.config.connect_timeout;
@@ -233,6 +244,7 @@ impl Postgres {
 
     /// A connection of its own that hears what is sent with `NOTIFY`. It may miss some: who waits has to look from time
     /// to time all the same.
+    #[allow(dead_code, reason = "for queues, which come next")]
     pub(crate) async fn listener(&self, channel: &str) -> Result<PgListener> {
         let config = &self.0.config;
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(config.connect_timeout);

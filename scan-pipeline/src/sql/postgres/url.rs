@@ -93,6 +93,11 @@ impl PostgresUrl {
         })
     }
 
+    /// Whether the password is in it, and does not come from somewhere else.
+    pub(crate) fn has_password(&self) -> bool {
+        self.url.password().is_some() || self.url.query_pairs().any(|(name, _)| name == "password")
+    }
+
     /// For a connection. Reads the password file where the address has no password.
     pub(super) fn options(&self) -> Result<PgConnectOptions> {
         Ok(self.parsed()?.disable_statement_logging())

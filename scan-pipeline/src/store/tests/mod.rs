@@ -7,6 +7,8 @@ use crate::testkit::store_suite::StoreFixture;
 
 mod bad_input;
 mod crash;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod tamper;
 
 mod memory {

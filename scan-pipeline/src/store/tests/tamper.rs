@@ -15,7 +15,7 @@ use crate::store::{
 
 /// One task's way.
 #[derive(Debug, Clone)]
-struct Way {
+pub(super) struct Way {
     scanned: bool,
     steps: usize,
     end: Option<TaskState>,
@@ -31,7 +31,7 @@ fn way() -> impl Strategy<Value = Way> {
 }
 
 /// The first is done with everything that a task can have; the second is not done.
-fn ways() -> impl Strategy<Value = Vec<Way>> {
+pub(super) fn ways() -> impl Strategy<Value = Vec<Way>> {
     let full = Way { scanned: true, steps: 2, end: Some(TaskState::Done) };
     let open = Way { scanned: false, steps: 0, end: None };
     prop::collection::vec(way(), 0..4).prop_map(move |more| [vec![full.clone(), open.clone()], more].concat())
@@ -52,7 +52,7 @@ fn report(i: usize) -> Report {
     report
 }
 
-async fn build(store: &SqliteStore, ways: &[Way]) {
+pub(super) async fn build(store: &dyn Store, ways: &[Way]) {
     let mut leases = Vec::new();
     for i in 0..ways.len() {
         let object = ObjectRef::new("memory://tamper".parse().expect("an address"), i.to_string()).with_etag("1");
@@ -103,8 +103,9 @@ async fn build(store: &SqliteStore, ways: &[Way]) {
     }
 }
 
-/// Statements that change what the log vouches for, one case each. `R` is some number.
-const TAMPERINGS: &[&str] = &[
+/// Statements that change what the log vouches for, one case each. `R` is some number, `DONE` a task that is done with
+/// everything. Other databases than SQLite get its `randomblob` and `zeroblob`.
+pub(super) const TAMPERINGS: &[&str] = &[
     // Any field of any entry.
     "UPDATE audit SET at = at + 1 WHERE seq = 1 + R % (SELECT max(seq) FROM audit)",
     "UPDATE audit SET kind = kind || 'x' WHERE seq = 1 + R % (SELECT max(seq) FROM audit)",
@@ -112,7 +113,7 @@ const TAMPERINGS: &[&str] = &[
     "UPDATE audit SET task = randomblob(32) WHERE seq = 1 + R % (SELECT max(seq) FROM audit)",
     "UPDATE audit SET previous = randomblob(32) WHERE seq = 1 + R % (SELECT max(seq) FROM audit)",
     "UPDATE audit SET hash = randomblob(32) WHERE seq = 1 + R % (SELECT max(seq) FROM audit)",
-    "UPDATE audit SET hash = x'00' WHERE seq = 1 + R % (SELECT max(seq) FROM audit)",
+    "UPDATE audit SET hash = zeroblob(1) WHERE seq = 1 + R % (SELECT max(seq) FROM audit)",
     "UPDATE audit SET seq = 100000 + R WHERE seq = 1 + R % (SELECT max(seq) FROM audit)",
     // Removed: first, last, in the middle, the tail, everything.
     "DELETE FROM audit WHERE seq = 1",
@@ -175,6 +176,13 @@ const TAMPERINGS: &[&str] = &[
      SELECT id, 'w', 'more', 'done', 1, 1 FROM tasks WHERE id IN DONE",
 ];
 
+/// One of [`TAMPERINGS`], to be executed.
+pub(super) fn statement(tampering: &str, number: u32) -> String {
+    let done = "(SELECT id FROM tasks WHERE state = 'done' AND place LIKE '%deleted%' AND workflow IS NOT NULL \
+                AND id IN (SELECT task FROM steps WHERE step = 's2') ORDER BY id LIMIT 1)";
+    tampering.replace(" R", &format!(" {number}")).replace("DONE", done)
+}
+
 async fn connect(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).foreign_keys(false).connect().await.expect("opens")
 }
@@ -202,9 +210,7 @@ async fn check(ways: &[Way], number: u32) {
         std::fs::copy(&path, &copy).expect("copies");
         let mut connection = connect(&copy).await;
         execute(&mut connection, "DROP TRIGGER audit_is_not_changed; DROP TRIGGER audit_is_not_removed").await;
-        let done = "(SELECT id FROM tasks WHERE state = 'done' AND place LIKE '%deleted%' AND workflow IS NOT NULL \
-                    AND id IN (SELECT task FROM steps WHERE step = 's2') ORDER BY id LIMIT 1)";
-        execute(&mut connection, &tampering.replace(" R", &format!(" {number}")).replace("DONE", done)).await;
+        execute(&mut connection, &statement(tampering, number)).await;
         let changed: i64 =
             sqlx::query_scalar("SELECT total_changes()").fetch_one(&mut connection).await.expect("counts");
         connection.close().await.expect("closes");
@@ -227,7 +233,11 @@ proptest! {
 
 #[tokio::test]
 async fn a_store_in_use_is_verified_without_false_alarms() {
-    let store = SqliteStore::in_memory().await.expect("a store");
+    verified_in_use(SqliteStore::in_memory().await.expect("a store")).await;
+}
+
+/// Verifies a store again and again while somebody writes to it.
+pub(super) async fn verified_in_use(store: impl Store + Clone) {
     let full = Way { scanned: true, steps: 2, end: Some(TaskState::Done) };
     let (stop, stopped) = tokio::sync::watch::channel(false);
     let writer = tokio::spawn({

@@ -1,0 +1,171 @@
+//! The one writer: it takes what waits, has all of it written together, and answers when that is on the disk.
+//!
+//! A commit to the disk costs milliseconds whether it holds one change or a hundred; so callers who come at the same
+//! time share one. A call that fails in the middle undoes the transaction; then each of its calls gets one of its own,
+//! and no other is disturbed.
+
+use std::fmt;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Most calls in one transaction: what comes later must not wait for too many.
+const BATCH: usize = 256;
+/// Calls that may wait; others wait before they get in.
+const WAITING: usize = 1024;
+
+/// What writes, and what can be asked of it.
+pub(crate) trait Writes: Send + 'static {
+    /// One call, with everything that it needs.
+    type Call: Send + Sync + fmt::Debug + 'static;
+    /// What comes of it.
+    type Answer: Send + fmt::Debug + 'static;
+
+    /// Does these calls in one transaction, to its commit. The outer error is that of the transaction, and nothing of it
+    /// was written as far as anybody knows. An inner one is an answer: that call has written nothing.
+    fn write(&mut self, calls: &[&Self::Call]) -> impl Future<Output = Result<Vec<Result<Self::Answer>>>> + Send;
+
+    /// The call that undoes what this answer gave, for a caller who has gone away.
+    fn undo(answer: Self::Answer) -> Option<Self::Call>;
+
+    /// Ends, when everything is written.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}
+
+/// A call, and where its answer goes.
+enum Job<W: Writes> {
+    Call(W::Call, Reply<W>),
+    Undo(W::Call),
+    Close(oneshot::Sender<()>),
+}
+
+type Reply<W> = oneshot::Sender<Result<Handed<W>>>;
+
+/// An answer on its way. If nobody takes it, it is undone; otherwise nobody would have what was leased until that runs
+/// out.
+struct Handed<W: Writes>(Option<(W::Answer, mpsc::WeakSender<Job<W>>)>);
+
+impl<W: Writes> Handed<W> {
+    fn take(mut self) -> W::Answer {
+        // Nobody else takes it out, and this takes the whole.
+        self.0.take().expect("it is there until it is taken").0
+    }
+}
+
+impl<W: Writes> Drop for Handed<W> {
+    fn drop(&mut self) {
+        // With a full channel the lease runs out by itself.
+        if let Some((answer, jobs)) = self.0.take()
+            && let Some(call) = W::undo(answer)
+            && let Some(jobs) = jobs.upgrade()
+        {
+            let _ = jobs.try_send(Job::Undo(call));
+        }
+    }
+}
+
+/// The callers' end.
+pub(crate) struct Calls<W: Writes>(mpsc::Sender<Job<W>>);
+
+/// The writer's end, to be run until every caller is gone and everything that was accepted is written.
+pub(crate) struct Gather<W: Writes> {
+    jobs: mpsc::Receiver<Job<W>>,
+    handle: mpsc::WeakSender<Job<W>>,
+    closing: Vec<oneshot::Sender<()>>,
+}
+
+/// The two ends.
+pub(crate) fn channel<W: Writes>() -> (Calls<W>, Gather<W>) {
+    let (sender, jobs) = mpsc::channel(WAITING);
+    let handle = sender.downgrade();
+    (Calls(sender), Gather { jobs, handle, closing: Vec::new() })
+}
+
+impl<W: Writes> Calls<W> {
+    /// Has the writer do it, and answers when that is on the disk. `None` when it is closed.
+    pub(crate) async fn call(&self, call: W::Call) -> Option<Result<W::Answer>> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(Job::Call(call, answer)).await.ok()?;
+        Some(answered.await.ok()?.map(Handed::take))
+    }
+
+    /// Takes no more calls and waits for those that were accepted. It may be called again.
+    pub(crate) async fn close(&self) {
+        let (done, is_done) = oneshot::channel();
+        // Where another handle has closed it, the end of the channel says when that is done.
+        if self.0.send(Job::Close(done)).await.is_err() || is_done.await.is_err() {
+            self.0.closed().await;
+        }
+    }
+}
+
+impl<W: Writes> Gather<W> {
+    pub(crate) async fn run(mut self, mut writer: W) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while self.jobs.recv_many(&mut batch, BATCH).await > 0 {
+            let mut jobs = Vec::with_capacity(batch.len());
+            for job in batch.drain(..) {
+                match job {
+                    Job::Close(done) => {
+                        // No more gets in, and what is in comes out.
+                        self.jobs.close();
+                        self.closing.push(done);
+                    }
+                    // Who does not wait any more gets nothing written; a claim would be nobody's.
+                    Job::Call(call, answer) if !answer.is_closed() => jobs.push((call, Some(answer))),
+                    Job::Call(..) => {}
+                    Job::Undo(call) => jobs.push((call, None)),
+                }
+            }
+            if !jobs.is_empty() {
+                self.serve(&mut writer, jobs).await;
+            }
+        }
+        writer.close().await;
+        for done in self.closing {
+            let _ = done.send(());
+        }
+    }
+
+    async fn serve(&self, writer: &mut W, jobs: Vec<(W::Call, Option<Reply<W>>)>) {
+        let calls: Vec<_> = jobs.iter().map(|(call, _)| call).collect();
+        let mut results = writer.write(&calls).await;
+        if let (Err(error), 2..) = (&results, jobs.len())
+            && !matches!(error.kind(), ErrorKind::Busy | ErrorKind::Timeout | ErrorKind::Unavailable)
+        {
+            // One of them may have been what the disk had no room for, which undoes the whole transaction.
+            let mut singly = Vec::with_capacity(jobs.len());
+            for call in &calls {
+                singly.push(writer.write(&[*call]).await.map_or_else(Err, |mut one| one.remove(0)));
+            }
+            results = Ok(singly);
+        }
+        let results = match results {
+            Ok(results) => results,
+            Err(error) if jobs.len() == 1 => vec![Err(error)],
+            Err(error) => jobs.iter().map(|_| Err(again(&error))).collect(),
+        };
+        for ((_, answer), result) in jobs.into_iter().zip(results) {
+            match (answer, result) {
+                // Who has gone away meanwhile drops it, and that undoes it.
+                (Some(answer), result) => {
+                    let _ = answer.send(result.map(|given| Handed(Some((given, self.handle.clone())))));
+                }
+                (None, Err(error)) => {
+                    tracing::warn!(%error, "leases of callers who have gone run out by themselves");
+                }
+                (None, Ok(_)) => {}
+            }
+        }
+    }
+}
+
+/// The same error for another caller: one transaction carries the calls of many.
+fn again(error: &Error) -> Error {
+    let mut copy = Error::new(error.kind(), error.to_string()).retryable(error.is_retryable());
+    if let Some(wait) = error.retry_after() {
+        copy = copy.after(wait);
+    }
+    copy
+}
