@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use scan_pipeline::content::Content;
 use scan_pipeline::model::{EngineInfo, ObjectRef, Report, TaskId, Timestamp, Verdict};
-use scan_pipeline::store::{AuditHead, Changes, Claim, ClaimRequest, Lease, NewAudit, Store, TaskState};
+use scan_pipeline::store::{AuditEntry, AuditHead, Changes, Claim, ClaimRequest, Lease, NewAudit, Store, TaskState};
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
@@ -33,7 +33,7 @@ pub struct Row {
     id: Vec<u8>,
     object: String,
     report: String,
-    audit: Vec<(i64, String, String, Vec<u8>, Vec<u8>)>,
+    audit: Vec<AuditEntry>,
 }
 
 /// So many results.
@@ -44,7 +44,8 @@ pub struct Row {
 pub fn work(count: usize) -> Result<Vec<Work>> {
     let one = |number| {
         let content = Content::from_bytes(format!("the content of file {number}").into_bytes());
-        let engine = EngineInfo::new("clamav", "1.4", "a generation of 64 characters, as long as a hash of definitions");
+        let engine =
+            EngineInfo::new("clamav", "1.4", "a generation of 64 characters, as long as a hash of definitions");
         let mut report = Report::new(Verdict::Clean, engine);
         report.coverage.proven = true;
         report.coverage.started = true;
@@ -76,8 +77,7 @@ pub fn rows(work: &[Work]) -> Result<Vec<Row>> {
         for new in audit(work) {
             let entry = head.next(Timestamp(1), id, &new);
             head = entry.head();
-            let hashes = (entry.previous.0.to_vec(), entry.hash.0.to_vec());
-            log.push((entry.seq.cast_signed(), entry.kind, entry.body, hashes.0, hashes.1));
+            log.push(entry);
         }
         let (object, report) = (serde_json::to_string(&work.object)?, serde_json::to_string(&work.report)?);
         Ok(Row { id: id.0.0.to_vec(), object, report, audit: log })
@@ -157,14 +157,15 @@ pub async fn bare_sqlite(path: &std::path::Path, rows: &[Row]) -> Result<f64> {
         for row in chunk {
             let mut query = sqlx::query(AssertSqlSafe(result.as_str()));
             query = query.bind(&row.id).bind(&row.id).bind(&row.report);
-            for (seq, kind, body, previous, hash) in &row.audit {
-                query = query.bind(seq).bind(&row.id).bind(kind).bind(body).bind(previous).bind(hash);
+            for entry in &row.audit {
+                query = query.bind(entry.seq.cast_signed()).bind(&row.id).bind(&entry.kind).bind(&entry.body);
+                query = query.bind(entry.previous.0.as_slice()).bind(entry.hash.0.as_slice());
             }
             query.execute(&mut connection).await?;
         }
-        if let Some((seq, .., hash)) = chunk.last().and_then(|row| row.audit.last()) {
+        if let Some(last) = chunk.last().and_then(|row| row.audit.last()) {
             let head = sqlx::query("UPDATE audit_head SET seq = ?, hash = ?");
-            head.bind(seq).bind(hash).execute(&mut connection).await?;
+            head.bind(last.seq.cast_signed()).bind(last.hash.0.as_slice()).execute(&mut connection).await?;
         }
         sqlx::raw_sql("COMMIT").execute(&mut connection).await?;
     }
@@ -196,7 +197,7 @@ pub async fn bare_postgres(url: &str, rows: &[Row]) -> Result<f64> {
     for chunk in rows.chunks(BATCH) {
         let ids: Vec<_> = chunk.iter().map(|row| row.id.as_slice()).collect();
         let reports: Vec<_> = chunk.iter().map(|row| row.report.as_str()).collect();
-        let log: Vec<_> = chunk.iter().flat_map(|row| row.audit.iter().map(|entry| (row.id.as_slice(), entry))).collect();
+        let log: Vec<_> = chunk.iter().flat_map(|row| &row.audit).collect();
         sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
         sqlx::query(
             "UPDATE tasks SET state = 'done', updated = 2, lease_owner = NULL, lease_until = NULL WHERE id = ANY($1)",
@@ -210,17 +211,17 @@ pub async fn bare_postgres(url: &str, rows: &[Row]) -> Result<f64> {
             "INSERT INTO audit (at, seq, task, kind, body, previous, hash) SELECT 1, * FROM unnest($1::bigint[], \
              $2::bytea[], $3::text[], $4::text[], $5::bytea[], $6::bytea[])",
         )
-        .bind(log.iter().map(|(_, entry)| entry.0).collect::<Vec<_>>())
-        .bind(log.iter().map(|(id, _)| *id).collect::<Vec<_>>())
-        .bind(log.iter().map(|(_, entry)| entry.1.as_str()).collect::<Vec<_>>())
-        .bind(log.iter().map(|(_, entry)| entry.2.as_str()).collect::<Vec<_>>())
-        .bind(log.iter().map(|(_, entry)| entry.3.as_slice()).collect::<Vec<_>>())
-        .bind(log.iter().map(|(_, entry)| entry.4.as_slice()).collect::<Vec<_>>())
+        .bind(log.iter().map(|entry| entry.seq.cast_signed()).collect::<Vec<_>>())
+        .bind(log.iter().map(|entry| entry.task.0.0.as_slice()).collect::<Vec<_>>())
+        .bind(log.iter().map(|entry| entry.kind.as_str()).collect::<Vec<_>>())
+        .bind(log.iter().map(|entry| entry.body.as_str()).collect::<Vec<_>>())
+        .bind(log.iter().map(|entry| entry.previous.0.as_slice()).collect::<Vec<_>>())
+        .bind(log.iter().map(|entry| entry.hash.0.as_slice()).collect::<Vec<_>>())
         .execute(&mut connection)
         .await?;
-        if let Some((_, (seq, .., hash))) = log.last() {
+        if let Some(last) = log.last() {
             let head = sqlx::query("UPDATE audit_head SET seq = $1, hash = $2");
-            head.bind(seq).bind(hash).execute(&mut connection).await?;
+            head.bind(last.seq.cast_signed()).bind(last.hash.0.as_slice()).execute(&mut connection).await?;
         }
         sqlx::raw_sql("COMMIT").execute(&mut connection).await?;
     }
@@ -240,4 +241,3 @@ pub async fn whole(store: &dyn Store, work: &[Work]) -> Result<()> {
     let seq = verified.head.seq;
     if seq == 2 * work.len() as u64 { Ok(()) } else { Err(format!("{seq} entries").into()) }
 }
-

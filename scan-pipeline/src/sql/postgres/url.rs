@@ -94,7 +94,7 @@ impl PostgresUrl {
     }
 
     /// Whether the password is in it, and does not come from somewhere else.
-    pub(crate) fn has_password(&self) -> bool {
+    pub fn has_password(&self) -> bool {
         self.url.password().is_some() || self.url.query_pairs().any(|(name, _)| name == "password")
     }
 
