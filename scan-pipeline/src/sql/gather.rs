@@ -8,7 +8,8 @@ use std::fmt;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Error, ErrorKind, Result};
+use crate::sql::again;
+use crate::{ErrorKind, Result};
 
 /// Most calls in one transaction: what comes later must not wait for too many.
 const BATCH: usize = 256;
@@ -28,6 +29,9 @@ pub(crate) trait Writes: Send + 'static {
 
     /// The call that undoes what this answer gave, for a caller who has gone away.
     fn undo(answer: Self::Answer) -> Option<Self::Call>;
+
+    /// What it writes to, for the log.
+    fn name(&self) -> String;
 
     /// Ends, when everything is written.
     fn close(self) -> impl Future<Output = ()> + Send;
@@ -66,7 +70,7 @@ impl<W: Writes> Drop for Handed<W> {
 }
 
 /// The callers' end.
-pub(crate) struct Calls<W: Writes>(mpsc::Sender<Job<W>>);
+pub(crate) struct Callers<W: Writes>(mpsc::Sender<Job<W>>);
 
 /// The writer's end, to be run until every caller is gone and everything that was accepted is written.
 pub(crate) struct Gather<W: Writes> {
@@ -76,13 +80,13 @@ pub(crate) struct Gather<W: Writes> {
 }
 
 /// The two ends.
-pub(crate) fn channel<W: Writes>() -> (Calls<W>, Gather<W>) {
+pub(crate) fn channel<W: Writes>() -> (Callers<W>, Gather<W>) {
     let (sender, jobs) = mpsc::channel(WAITING);
     let handle = sender.downgrade();
-    (Calls(sender), Gather { jobs, handle, closing: Vec::new() })
+    (Callers(sender), Gather { jobs, handle, closing: Vec::new() })
 }
 
-impl<W: Writes> Calls<W> {
+impl<W: Writes> Callers<W> {
     /// Has the writer do it, and answers when that is on the disk. `None` when it is closed.
     pub(crate) async fn call(&self, call: W::Call) -> Option<Result<W::Answer>> {
         let (answer, answered) = oneshot::channel();
@@ -153,19 +157,10 @@ impl<W: Writes> Gather<W> {
                     let _ = answer.send(result.map(|given| Handed(Some((given, self.handle.clone())))));
                 }
                 (None, Err(error)) => {
-                    tracing::warn!(%error, "leases of callers who have gone run out by themselves");
+                    tracing::warn!(database = writer.name(), %error, "leases of callers who have gone run out by themselves");
                 }
                 (None, Ok(_)) => {}
             }
         }
     }
-}
-
-/// The same error for another caller: one transaction carries the calls of many.
-fn again(error: &Error) -> Error {
-    let mut copy = Error::new(error.kind(), error.to_string()).retryable(error.is_retryable());
-    if let Some(wait) = error.retry_after() {
-        copy = copy.after(wait);
-    }
-    copy
 }

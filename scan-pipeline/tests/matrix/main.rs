@@ -47,12 +47,7 @@ impl Backend {
         match self {
             Self::Sqlite => Arc::new(SqliteStore::open(dir.join("state.db")).await.expect("a store")),
             #[cfg(feature = "postgres")]
-            Self::Postgres(url) => {
-                let database = scan_pipeline::sql::Postgres::builder(url).expect("an address").connect().await;
-                Arc::new(
-                    scan_pipeline::store::PostgresStore::open(database.expect("a database")).await.expect("a store"),
-                )
-            }
+            Self::Postgres(url) => Arc::new(scan_pipeline::store::PostgresStore::open(url).await.expect("a store")),
         }
     }
 
@@ -60,12 +55,7 @@ impl Backend {
         match self {
             Self::Sqlite => Arc::new(SqliteQueue::open(dir.join("queue.db")).await.expect("a queue")),
             #[cfg(feature = "postgres")]
-            Self::Postgres(url) => {
-                let database = scan_pipeline::sql::Postgres::builder(url).expect("an address").connect().await;
-                Arc::new(
-                    scan_pipeline::queue::PostgresQueue::open(database.expect("a database")).await.expect("a queue"),
-                )
-            }
+            Self::Postgres(url) => Arc::new(scan_pipeline::queue::PostgresQueue::open(url).await.expect("a queue")),
         }
     }
 

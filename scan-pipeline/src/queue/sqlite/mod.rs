@@ -26,7 +26,8 @@ use super::{
 };
 use crate::Result;
 use crate::model::Timestamp;
-use crate::sql::sqlite::{Config, Database, Format, again, closed, failed, get, read};
+use crate::sql::again;
+use crate::sql::sqlite::{Config, Database, Format, closed, failed, get, read};
 
 static FORMAT: Format = Format {
     name: "queue",

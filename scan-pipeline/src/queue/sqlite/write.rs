@@ -9,7 +9,8 @@ use crate::Result;
 use crate::model::Timestamp;
 use crate::queue::sql::{BATCH, DEDUPE, Ticket, beyond, cost, millis};
 use crate::queue::{Delivery, Held, Lane, MessageId, NewMessage, Settle};
-use crate::sql::sqlite::{failed, get, word};
+use crate::sql::sqlite::{failed, get};
+use crate::sql::word;
 
 const WRITING: &str = "writing to the queue";
 

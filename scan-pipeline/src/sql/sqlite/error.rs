@@ -1,5 +1,6 @@
 //! SQLite's errors as ours.
 
+use crate::sql::DAMAGED;
 use crate::{Error, ErrorKind};
 
 /// What an error means, and what to do about it.
@@ -19,8 +20,6 @@ pub(crate) fn failed(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {
         Error::new(kind, format!("{doing}: {why}")).with_source(error).retryable(retryable)
     }
 }
-
-pub(super) const DAMAGED: &str = "the database file is damaged: restore it from a backup";
 
 /// By the primary result code, the low byte of the extended one (sqlite.org/rescode.html).
 fn kind_of(code: i32) -> (ErrorKind, bool, &'static str) {
@@ -46,13 +45,4 @@ fn kind_of(code: i32) -> (ErrorKind, bool, &'static str) {
         26 => (ErrorKind::Corrupt, false, "the file is not a database"),
         _ => (ErrorKind::Io, false, "SQLite failed"),
     }
-}
-
-/// The same error for another caller: one transaction carries the calls of many.
-pub(crate) fn again(error: &Error) -> Error {
-    let mut copy = Error::new(error.kind(), error.to_string()).retryable(error.is_retryable());
-    if let Some(wait) = error.retry_after() {
-        copy = copy.after(wait);
-    }
-    copy
 }

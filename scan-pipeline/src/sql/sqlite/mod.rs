@@ -11,15 +11,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
-
-pub(crate) use self::error::{again, failed};
+pub(crate) use self::error::failed;
 pub(crate) use self::readers::{Reader, closed};
-pub(crate) use self::row::{damaged, get, word};
+pub(crate) use self::row::get;
 pub(crate) use self::writer::{Calls, begin, commit};
 
 use self::readers::{Readers, Slot};
-use self::writer::Job;
+use self::writer::Writer;
+use crate::sql::gather::Callers;
 use crate::{Error, ErrorKind, Result};
 
 /// What tells one kind of file from another, and how it came to be as it is now.
@@ -66,7 +65,7 @@ impl Config {
 /// A database that is open. When it is dropped, what was accepted is finished in the background.
 pub(crate) struct Database<C: Calls> {
     name: String,
-    jobs: mpsc::Sender<Job<C>>,
+    callers: Callers<Writer<C>>,
     readers: Readers,
 }
 
@@ -89,19 +88,15 @@ impl<C: Calls> Database<C> {
         let name = config.name();
         let slot = Slot::default();
         let readers = Readers::new(config.clone(), &slot);
-        let (jobs, opened) = writer::start(config, slot, calls)?;
+        let (callers, opened) = writer::start(config, slot, calls)?;
         opened.await.unwrap_or_else(|_| Err(closed())).map_err(|error| error.about(name.clone()))?;
-        Ok(Self { name, jobs, readers })
+        Ok(Self { name, callers, readers })
     }
 
     /// Has the writer do it, and answers when that is on the disk.
     pub(crate) async fn call(&self, call: C::Call) -> Result<C::Answer> {
-        let (answer, answered) = oneshot::channel();
-        self.jobs.send(Job::Call(call, answer)).await.map_err(|_| self.about(closed()))?;
-        match answered.await {
-            Ok(result) => result.map(writer::Handed::take).map_err(|error| self.about(error)),
-            Err(_) => Err(self.about(closed())),
-        }
+        let answer = self.callers.call(call).await.unwrap_or_else(|| Err(closed()));
+        answer.map_err(|error| self.about(error))
     }
 
     /// A connection to read with; [`read!`] is the way to use it.
@@ -112,11 +107,7 @@ impl<C: Calls> Database<C> {
     /// Takes no more calls, finishes those that were accepted, and closes the file. It may be called again.
     pub(crate) async fn close(&self) -> Result<()> {
         self.readers.close().await;
-        let (done, is_done) = oneshot::channel();
-        // Where another handle has closed it, the end of the channel says when that is done.
-        if self.jobs.send(Job::Close(done)).await.is_err() || is_done.await.is_err() {
-            self.jobs.closed().await;
-        }
+        self.callers.close().await;
         Ok(())
     }
 

@@ -3,8 +3,9 @@
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use super::error::{DAMAGED, failed};
-use crate::{Error, ErrorKind, Result};
+use super::error::failed;
+use crate::Result;
+use crate::sql::Columns;
 
 /// A column.
 pub(crate) fn get<'r, T>(row: &'r SqliteRow, column: usize) -> Result<T>
@@ -14,13 +15,36 @@ where
     row.try_get(column).map_err(failed("reading a row"))
 }
 
-/// A column that holds one of some words.
-pub(crate) fn word<T: Copy>(row: &SqliteRow, column: usize, all: &[T], name: fn(T) -> &'static str) -> Result<T> {
-    let word: &str = get(row, column)?;
-    all.iter().copied().find(|one| name(*one) == word).ok_or_else(|| damaged(&format!("there is no state {word:?}")))
-}
+impl Columns for SqliteRow {
+    fn text(&self, column: usize) -> Result<String> {
+        get(self, column)
+    }
 
-/// The file holds what nobody wrote.
-pub(crate) fn damaged(what: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("{DAMAGED} ({what})"))
+    fn text_or_null(&self, column: usize) -> Result<Option<String>> {
+        get(self, column)
+    }
+
+    fn any_text(&self, column: usize) -> Result<String> {
+        get(self, column)
+    }
+
+    fn any_text_or_null(&self, column: usize) -> Result<Option<String>> {
+        get(self, column)
+    }
+
+    fn number(&self, column: usize) -> Result<i64> {
+        get(self, column)
+    }
+
+    fn number_or_null(&self, column: usize) -> Result<Option<i64>> {
+        get(self, column)
+    }
+
+    fn bytes(&self, column: usize) -> Result<Vec<u8>> {
+        get(self, column)
+    }
+
+    fn real(&self, column: usize) -> Result<f64> {
+        get(self, column)
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::Result;
 use crate::model::{ObjectRef, Report, Tags, TaskId, Timestamp};
+use crate::store::sql::jobs::JobCall;
 use crate::store::sql::{Call, Prepared, Taken, TaskRow, to_json};
 use crate::store::{ClaimRequest, Lease, NewAudit, StepRecord};
 
@@ -21,6 +22,7 @@ pub(super) struct Batch<'a> {
     /// In the order in which they were learned.
     pub(super) cache: Vec<(Vec<u8>, &'a str)>,
     pub(super) tags: Vec<(&'a ObjectRef, &'a Tags, String)>,
+    pub(super) jobs: Vec<&'a JobCall>,
     pub(super) log: Vec<(TaskId, &'a NewAudit)>,
 }
 
@@ -41,6 +43,8 @@ pub(super) enum Outcome {
         known: bool,
     },
     Committed,
+    /// The call of this place among those about jobs.
+    Job(usize),
     Done,
 }
 
@@ -59,6 +63,10 @@ impl<'a> Batch<'a> {
             Call::SetTags(object, tags) => {
                 self.tags.push((object, tags, to_json(tags)?));
                 Ok(Outcome::Done)
+            }
+            Call::Job(call) => {
+                self.jobs.push(call);
+                Ok(Outcome::Job(self.jobs.len() - 1))
             }
         }
     }

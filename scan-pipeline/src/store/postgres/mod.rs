@@ -5,6 +5,7 @@
 //! are those of the database's clock.
 
 mod batch;
+mod jobs;
 mod read;
 mod write;
 
@@ -13,17 +14,25 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use self::write::Tasks;
+use super::sql::jobs::JobCall;
 use super::sql::{Answer, Call, Prepared};
 use super::{
-    AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Lease, Store, TaskFilter, TaskRecord,
+    Advance, AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Counters, Job, JobId,
+    JobState, JobStore, Lease, NewJob, Store, TaskFilter, TaskRecord,
 };
 use crate::model::{ObjectRef, Tags, TaskId, Timestamp};
 use crate::objects::TagStore;
-use crate::sql::gather::{self, Calls};
+use crate::sql::gather::{self, Callers};
 use crate::sql::postgres::{Part, Postgres, closed};
 use crate::{Error, Result};
 
-const TABLES: Part = Part { name: "store", migrations: &[include_str!("../migrations/postgres/0001_start.sql")] };
+const TABLES: Part = Part {
+    name: "store",
+    migrations: &[
+        include_str!("../migrations/postgres/0001_start.sql"),
+        include_str!("../migrations/postgres/0002_jobs.sql"),
+    ],
+};
 
 /// A store in a PostgreSQL database, which any number of processes and machines may share. Clones are handles to the same
 /// store. It belongs to the Tokio runtime that opened it.
@@ -45,7 +54,7 @@ pub struct PostgresStore(Arc<Inner>);
 
 struct Inner {
     database: Postgres,
-    calls: Calls<Tasks>,
+    calls: Callers<Tasks>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -102,6 +111,13 @@ impl PostgresStore {
     async fn call(&self, call: Call) -> Result<Answer> {
         let result = self.0.calls.call(call).await.unwrap_or_else(|| Err(closed()));
         result.map_err(|error| error.about(self.0.database.name()))
+    }
+
+    async fn about_job(&self, call: JobCall) -> Result<Option<JobState>> {
+        match self.call(Call::Job(call)).await? {
+            Answer::Job(state) => Ok(state),
+            Answer::Claim(_) | Answer::Committed(_) | Answer::Done => Err(closed()),
+        }
     }
 }
 
@@ -163,7 +179,7 @@ impl Store for PostgresStore {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
         match self.call(Call::Claim(request.clone())).await? {
             Answer::Claim(claim) => Ok(claim),
-            Answer::Committed(_) | Answer::Done => Err(closed()),
+            Answer::Committed(_) | Answer::Job(_) | Answer::Done => Err(closed()),
         }
     }
 
@@ -171,7 +187,7 @@ impl Store for PostgresStore {
         let prepared = Box::new(Prepared::new(changes)?);
         match self.call(Call::Commit(lease.clone(), prepared)).await? {
             Answer::Committed(at) => Ok(at),
-            Answer::Claim(_) | Answer::Done => Err(closed()),
+            Answer::Claim(_) | Answer::Job(_) | Answer::Done => Err(closed()),
         }
     }
 
@@ -193,6 +209,33 @@ impl Store for PostgresStore {
 
     async fn cached(&self, key: &CacheKey) -> Result<Option<CachedReport>> {
         read!(self, connection => read::cached(connection, key))
+    }
+}
+
+#[async_trait]
+impl JobStore for PostgresStore {
+    async fn create_job(&self, job: &NewJob) -> Result<()> {
+        self.about_job(JobCall::Create(job.clone())).await.map(drop)
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>> {
+        read!(self, connection => jobs::job(connection, id))
+    }
+
+    async fn jobs(&self, before: Option<&JobId>, most: usize) -> Result<Vec<Job>> {
+        read!(self, connection => jobs::jobs(connection, before, most))
+    }
+
+    async fn advance(&self, id: &JobId, shard: u32, step: &Advance) -> Result<Option<JobState>> {
+        self.about_job(JobCall::Advance(id.clone(), shard, step.clone())).await
+    }
+
+    async fn count(&self, id: &JobId, shard: u32, chunk: u64, counters: &Counters) -> Result<JobState> {
+        self.about_job(JobCall::Count(id.clone(), shard, chunk, *counters)).await?.ok_or_else(closed)
+    }
+
+    async fn end_job(&self, id: &JobId, state: JobState, why: Option<&str>) -> Result<JobState> {
+        self.about_job(JobCall::End(id.clone(), state, why.map(str::to_owned))).await?.ok_or_else(closed)
     }
 }
 

@@ -8,13 +8,14 @@ use sqlx::postgres::{PgArguments, PgConnection};
 use sqlx::query::Query;
 
 use super::batch::{Batch, Outcome};
+use super::jobs;
 use super::read::{self, execute};
 use crate::model::Timestamp;
 use crate::sql::gather::Writes;
 use crate::sql::postgres::{BEGIN, Postgres, escape, failed};
 use crate::store::audit::unique_findings;
 use crate::store::sql::{self, Answer, Call, Taken, TaskRow, select_head, task_columns};
-use crate::store::{AuditEntry, AuditHead};
+use crate::store::{AuditEntry, AuditHead, JobState};
 use crate::{Error, ErrorKind, Result};
 
 /// How often a batch that met with others, or with a dead connection, begins again, and how long it waits at most before
@@ -54,6 +55,10 @@ impl Writes for Tasks {
         answer.undo()
     }
 
+    fn name(&self) -> String {
+        self.database.name()
+    }
+
     async fn close(self) {}
 }
 
@@ -87,7 +92,8 @@ async fn transaction(
     write_log(connection, &batch).await?;
     write_cache(connection, &batch, cache_entries).await?;
     write_tags(connection, &batch).await?;
-    let answers = answers(connection, outcomes, batch.now()).await?;
+    let states = write_jobs(connection, &batch).await?;
+    let answers = answers(connection, outcomes, states, batch.now()).await?;
     *sent = true;
     execute(connection, "COMMIT").await?;
     Ok(answers)
@@ -100,7 +106,7 @@ async fn lock(connection: &mut PgConnection, calls: &[&Call]) -> Result<Vec<Task
         .filter_map(|call| match call {
             Call::Claim(request) => Some(request.id),
             Call::Commit(lease, _) => Some(lease.task),
-            Call::SetTags(..) => None,
+            Call::SetTags(..) | Call::Job(_) => None,
         })
         .collect();
     if ids.is_empty() {
@@ -116,6 +122,7 @@ async fn lock(connection: &mut PgConnection, calls: &[&Call]) -> Result<Vec<Task
 async fn answers(
     connection: &mut PgConnection,
     outcomes: Vec<Result<Outcome>>,
+    mut states: Vec<Result<Option<JobState>>>,
     now: Timestamp,
 ) -> Result<Vec<Result<Answer>>> {
     let known = outcomes.iter().filter_map(|outcome| match outcome {
@@ -134,6 +141,7 @@ async fn answers(
                 Answer::Claim(row.answer(taken, record))
             }
             Outcome::Committed => Answer::Committed(now),
+            Outcome::Job(place) => Answer::Job(std::mem::replace(&mut states[place], Ok(None))?),
             Outcome::Done => Answer::Done,
         })
     };
@@ -351,4 +359,16 @@ async fn write_tags(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<
         .map_err(&writing)?;
     }
     Ok(())
+}
+
+/// What became of each job.
+async fn write_jobs(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<Vec<Result<Option<JobState>>>> {
+    let mut order: Vec<_> = batch.jobs.iter().enumerate().collect();
+    // Everybody locks them in the same order, and those of one job are done in the order in which they came.
+    order.sort_by_key(|(_, call)| call.id());
+    let mut states: Vec<_> = batch.jobs.iter().map(|_| Ok(None)).collect();
+    for (place, call) in order {
+        states[place] = jobs::run(connection, call, batch.now()).await?;
+    }
+    Ok(states)
 }

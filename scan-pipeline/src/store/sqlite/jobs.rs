@@ -1,49 +1,32 @@
 //! Bulk jobs in SQLite: what the writer does with their calls, and how they are read.
 
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::sqlite::SqliteConnection;
 
+use crate::Result;
 use crate::model::Timestamp;
-use crate::sql::sqlite::{damaged, failed, get, word};
-use crate::store::{Advance, Counters, Job, JobId, JobSource, JobState, NewJob, Rescan, Shard, ShardRange};
-use crate::{Error, ErrorKind, Result};
-
-/// What is written about jobs.
-#[derive(Debug)]
-pub(super) enum JobCall {
-    Create(NewJob),
-    Advance(JobId, u32, Advance),
-    Count(JobId, u32, u64, Counters),
-    End(JobId, JobState, Option<String>),
-}
+use crate::sql::sqlite::failed;
+use crate::sql::word;
+use crate::store::sql::jobs::{self, JobCall, Known, select_job, select_shards};
+use crate::store::sql::to_json as json;
+use crate::store::{Advance, Counters, Job, JobId, JobState, NewJob};
 
 /// Within the transaction of a batch. The inner result is the answer: `None` where nothing was changed.
 pub(super) async fn run(connection: &mut SqliteConnection, call: &JobCall) -> Result<Result<Option<JobState>>> {
     let now = Timestamp::now();
-    match call {
-        JobCall::Create(job) => create(connection, job, now).await.map(|()| Ok(Some(JobState::Running))),
-        JobCall::Advance(id, shard, step) => match state(connection, id).await? {
-            Some(JobState::Running) => advance(connection, id, *shard, step, now).await.map(Ok),
-            Some(_) => Ok(Ok(None)),
-            None => Ok(Err(unknown(id))),
-        },
-        JobCall::Count(id, shard, chunk, counters) => match state(connection, id).await? {
-            Some(JobState::Running) => count(connection, id, (*shard, *chunk), counters, now).await.map(Ok),
-            Some(ended) => Ok(Ok(Some(ended))),
-            None => Ok(Err(unknown(id))),
-        },
-        JobCall::End(id, to, why) => match state(connection, id).await? {
-            Some(JobState::Running) => {
-                end(connection, id, *to, why.as_deref(), now).await?;
-                Ok(Ok(Some(*to)))
-            }
-            Some(ended) => Ok(Ok(Some(ended))),
-            None => Ok(Err(unknown(id))),
-        },
+    if let Known::Answer(answer) = call.known(state(connection, call.id()).await?) {
+        return Ok(answer);
     }
-}
-
-fn unknown(id: &JobId) -> Error {
-    Error::new(ErrorKind::InvalidInput, "there is no such job in this store").about(format!("job {id}"))
+    Ok(Ok(match call {
+        JobCall::Create(job) => create(connection, job, now).await.map(|()| Some(JobState::Running))?,
+        JobCall::Advance(id, shard, step) => advance(connection, id, *shard, step, now).await?,
+        JobCall::Count(id, shard, chunk, counters) => {
+            count(connection, id, (*shard, *chunk), counters, now).await.map(Some)?
+        }
+        JobCall::End(id, to, why) => {
+            end(connection, id, *to, why.as_deref(), now).await?;
+            Some(*to)
+        }
+    }))
 }
 
 async fn create(connection: &mut SqliteConnection, job: &NewJob, now: Timestamp) -> Result<()> {
@@ -121,9 +104,8 @@ async fn count(
     (shard, chunk): (u32, u64),
     counters: &Counters,
     now: Timestamp,
-) -> Result<Option<JobState>> {
+) -> Result<JobState> {
     let writing = failed("writing a job");
-    let Counters { clean, infected, unscannable, skipped, gone, failed: dead, bytes } = *counters;
     let known = sqlx::query("DELETE FROM job_chunks WHERE job = ? AND shard = ? AND chunk = ?")
         .bind(id.as_str().to_owned())
         .bind(shard)
@@ -136,8 +118,8 @@ async fn count(
         .bind(id.as_str().to_owned())
         .bind(shard)
         .bind(chunk.cast_signed());
-    for counter in [clean, infected, unscannable, skipped, gone, dead, bytes] {
-        insert = insert.bind(counter.cast_signed());
+    for number in jobs::numbers(counters) {
+        insert = insert.bind(number);
     }
     insert.execute(&mut *connection).await.map_err(&writing)?;
     sqlx::query("UPDATE job_shards SET counted = counted + ?, updated = max(updated, ?) WHERE job = ? AND shard = ?")
@@ -148,7 +130,7 @@ async fn count(
         .execute(&mut *connection)
         .await
         .map_err(&writing)?;
-    conclude(connection, id, now).await.map(Some)
+    conclude(connection, id, now).await
 }
 
 /// A job that runs is done when every shard has ended and every chunk was counted.
@@ -183,27 +165,15 @@ async fn end(
     Ok(())
 }
 
-macro_rules! select_job {
-    ($rest:literal) => {
-        concat!("SELECT id, source, rescan, chunk, state, error, created, updated FROM jobs ", $rest)
-    };
-}
-
 /// A job with its shards and totals.
 pub(super) async fn job(connection: &mut SqliteConnection, id: &JobId) -> Result<Option<Job>> {
     let row = sqlx::query(select_job!("WHERE id = ?")).bind(id.as_str().to_owned());
     let row = row.fetch_optional(&mut *connection).await.map_err(failed("reading a job"))?;
-    let Some(mut job) = row.as_ref().map(from_row).transpose()? else { return Ok(None) };
-    let shards = sqlx::query(
-        "SELECT shard, range, cursor, listed, bad, chunks, counted, ended, updated FROM job_shards \
-         WHERE job = ? ORDER BY shard",
-    );
-    let shards = shards.bind(id.as_str().to_owned()).fetch_all(&mut *connection).await;
-    job.shards = shards.map_err(failed("reading a job"))?.iter().map(shard).collect::<Result<_>>()?;
-    job.totals = totals(connection, id).await?;
-    // What was done last may have been a chunk.
-    job.updated = job.shards.iter().map(|shard| shard.updated).max().unwrap_or(job.updated).max(job.updated);
-    Ok(Some(job))
+    let Some(job) = row.as_ref().map(jobs::job).transpose()? else { return Ok(None) };
+    let shards = sqlx::query(select_shards!("WHERE job = ? ORDER BY shard")).bind(id.as_str().to_owned());
+    let shards = shards.fetch_all(&mut *connection).await.map_err(failed("reading a job"))?;
+    let shards = shards.iter().map(jobs::shard).collect::<Result<_>>()?;
+    Ok(Some(jobs::whole(job, shards, totals(connection, id).await?)))
 }
 
 /// Jobs without their shards, the newest first.
@@ -214,13 +184,13 @@ pub(super) async fn jobs(connection: &mut SqliteConnection, before: Option<&JobI
         .fetch_all(&mut *connection)
         .await
         .map_err(failed("listing jobs"))?;
-    let mut jobs = Vec::with_capacity(rows.len());
+    let mut all = Vec::with_capacity(rows.len());
     for row in &rows {
-        let mut job = from_row(row)?;
+        let mut job = jobs::job(row)?;
         job.totals = totals(connection, &job.id).await?;
-        jobs.push(job);
+        all.push(job);
     }
-    Ok(jobs)
+    Ok(all)
 }
 
 async fn totals(connection: &mut SqliteConnection, id: &JobId) -> Result<Counters> {
@@ -230,56 +200,5 @@ async fn totals(connection: &mut SqliteConnection, id: &JobId) -> Result<Counter
          FROM job_chunks WHERE job = ?",
     );
     let row = row.bind(id.as_str().to_owned()).fetch_one(connection).await.map_err(failed("reading a job"))?;
-    Ok(Counters {
-        clean: number(&row, 0)?,
-        infected: number(&row, 1)?,
-        unscannable: number(&row, 2)?,
-        skipped: number(&row, 3)?,
-        gone: number(&row, 4)?,
-        failed: number(&row, 5)?,
-        bytes: number(&row, 6)?,
-    })
-}
-
-fn from_row(row: &SqliteRow) -> Result<Job> {
-    let id: String = get(row, 0)?;
-    Ok(Job {
-        id: id.parse().map_err(|_| damaged("a job has no id"))?,
-        source: from_json::<JobSource>(&get::<String>(row, 1)?)?,
-        rescan: word(row, 2, &Rescan::ALL, Rescan::as_str)?,
-        chunk: get(row, 3)?,
-        state: word(row, 4, &JobState::ALL, JobState::as_str)?,
-        error: get(row, 5)?,
-        totals: Counters::default(),
-        shards: Vec::new(),
-        created: Timestamp(get(row, 6)?),
-        updated: Timestamp(get(row, 7)?),
-    })
-}
-
-fn shard(row: &SqliteRow) -> Result<Shard> {
-    Ok(Shard {
-        number: get(row, 0)?,
-        range: from_json::<ShardRange>(&get::<String>(row, 1)?)?,
-        cursor: get::<Option<String>>(row, 2)?.as_deref().map(from_json).transpose()?,
-        listed: number(row, 3)?,
-        bad: number(row, 4)?,
-        chunks: number(row, 5)?,
-        counted: number(row, 6)?,
-        ended: get(row, 7)?,
-        updated: Timestamp(get(row, 8)?),
-    })
-}
-
-fn number(row: &SqliteRow, column: usize) -> Result<u64> {
-    Ok(get::<i64>(row, column)?.cast_unsigned())
-}
-
-fn json<T: serde::Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value)
-        .map_err(|error| Error::new(ErrorKind::InvalidInput, "cannot be written as JSON").with_source(error))
-}
-
-fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| damaged("a job cannot be read").with_source(error))
+    jobs::counters(&row, 0)
 }

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use self::jobs::JobCall;
-use self::write::Prepared;
-use self::writer::{Answer, Call, Tasks};
+use self::writer::Tasks;
+use super::sql::jobs::JobCall;
+use super::sql::{Answer, Call, Prepared};
 use super::{
     Advance, AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Counters, Job, JobId,
     JobState, JobStore, Lease, NewJob, Store, TaskFilter, TaskRecord,

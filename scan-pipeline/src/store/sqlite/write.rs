@@ -6,103 +6,41 @@
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Encode, Sqlite, Type};
 
-use super::rows::{self, TaskRow};
-use crate::handler::Place;
+use super::rows;
 use crate::model::{ObjectRef, Report, Tags, Timestamp};
 use crate::sql::sqlite::failed;
 use crate::store::audit::unique_findings;
-use crate::store::{
-    AuditHead, CacheKey, Changes, Claim, ClaimRequest, Lease, LeaseChange, StepRecord, TaskRecord, TaskState,
-};
+use crate::store::sql::{Prepared, Taken, TaskRow, pin, to_json};
+use crate::store::{AuditHead, CacheKey, Claim, ClaimRequest, Lease, StepRecord};
 use crate::{Error, ErrorKind, Result};
-
-/// Changes with everything made into text that can be, which is the caller's work and not the writer's.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    changes: Changes,
-    report: Option<String>,
-    cached: Option<String>,
-}
-
-impl Prepared {
-    pub(super) fn new(changes: Changes) -> Result<Self> {
-        changes.check()?;
-        let without_findings = |report: &Report| Report { findings: Vec::new(), ..report.clone() };
-        if let Some(report) = &changes.report
-            && report.findings.iter().any(|finding| !finding.confidence.is_finite())
-        {
-            return Err(Error::new(ErrorKind::InvalidInput, "a finding's confidence is not a number"));
-        }
-        let report = changes.report.as_ref().map(|report| json(&without_findings(report))).transpose()?;
-        let cached = changes.cache.as_ref().map(|(_, cached)| json(cached)).transpose()?;
-        Ok(Self { changes, report, cached })
-    }
-}
 
 /// Takes a task's lease, or says why not.
 pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequest) -> Result<Result<Claim>> {
     let now = Timestamp::now();
     // Most tasks are new.
-    let new = match new_row(request, now) {
+    let new = match TaskRow::new(request, now) {
         Ok(new) => new,
         Err(refused) => return Ok(Err(refused)),
     };
     if insert(connection, &new).await? {
         let record = new.clone().alone()?;
-        return Ok(Ok(mine(&new, record)));
+        return Ok(Ok(new.answer(Taken::Mine, record)));
     }
     let Some(mut row) = rows::task_row(connection, request.id).await? else {
         return Err(Error::new(ErrorKind::Corrupt, "a task is there and cannot be found").about(request.id.to_string()));
     };
-    if row.state.is_terminal() {
-        return Ok(row.record(connection, true).await.map(|record| Claim::Finished(Box::new(record))));
-    }
-    if let (Some(owner), Some(until)) = (&row.lease_owner, row.lease_until)
-        && until > now.0
-    {
-        return Ok(Ok(Claim::Busy { owner: owner.clone(), until: Timestamp(until) }));
-    }
-    if let Some(until) = row.next_at.filter(|at| *at > now.0).map(Timestamp) {
-        return Ok(row.record(connection, true).await.map(|record| Claim::NotYet { until, record: Box::new(record) }));
-    }
-    row.fence += 1;
-    if row.state != TaskState::Handling {
-        row.attempts = row.attempts.saturating_add(1);
-        row.state = TaskState::Scanning;
-    }
-    row.updated = now.0;
-    (row.lease_owner, row.lease_until) = (new.lease_owner, new.lease_until);
+    let taken = row.claim(request, now);
     // Before anything is written, as what cannot be read is refused.
-    let record = match row.clone().record(connection, true).await {
+    let record = match rows::record(connection, row.clone(), true).await {
         Ok(record) => record,
         Err(refused) => return Ok(Err(refused)),
     };
-    let mut all = Together::default();
-    save(&mut all, &row);
-    all.execute(connection).await?;
-    Ok(Ok(mine(&row, record)))
-}
-
-fn mine(row: &TaskRow, record: TaskRecord) -> Claim {
-    Claim::Mine(Lease { task: row.id, fence: row.fence.cast_unsigned() }, Box::new(record))
-}
-
-fn new_row(request: &ClaimRequest, now: Timestamp) -> Result<TaskRow> {
-    Ok(TaskRow {
-        id: request.id,
-        object: json(&request.object)?,
-        state: TaskState::Scanning,
-        attempts: 1,
-        workflow: None,
-        place: json(&Place::Here)?,
-        next_at: None,
-        error: None,
-        created: now.0,
-        updated: now.0,
-        fence: 1,
-        lease_owner: Some(request.owner.clone()),
-        lease_until: Some(now.plus(request.ttl).0),
-    })
+    if matches!(taken, Taken::Mine) {
+        let mut all = Together::default();
+        save(&mut all, &row);
+        all.execute(connection).await?;
+    }
+    Ok(Ok(row.answer(taken, record)))
 }
 
 /// Makes the task with its lease taken, unless it is there.
@@ -156,18 +94,7 @@ fn statements(
     head: &mut AuditHead,
 ) -> Result<Together> {
     let changes = &prepared.changes;
-    let fenced = |why: &str| Err(Error::new(ErrorKind::Fenced, format!("nothing was recorded: {why}")));
-    let Some(mut row) = row else { return fenced("the task is not known") };
-    if row.fence.cast_unsigned() != lease.fence {
-        return fenced("another worker has claimed the task since");
-    }
-    if row.state.is_terminal() {
-        return fenced("the task has come to its end");
-    }
-    if row.lease_owner.is_none() {
-        return fenced("the lease was given back");
-    }
-    change(&mut row, changes, now)?;
+    let row = TaskRow::commit(row.as_ref(), lease, prepared, now)?;
     let mut all = Together::default();
     save(&mut all, &row);
     if let Some(text) = &prepared.report {
@@ -177,8 +104,8 @@ fn statements(
             .bind(text.to_owned());
         all.add("DELETE FROM findings WHERE task = ?").bind(task);
     }
-    for step in &changes.steps {
-        write_step(&mut all, lease, step)?;
+    for (step, output) in changes.steps.iter().zip(&prepared.outputs) {
+        write_step(&mut all, lease, step, output.as_deref());
     }
     if let (Some((key, _)), Some(text)) = (&changes.cache, &prepared.cached) {
         write_cache(&mut all, key, text, cache_entries);
@@ -196,39 +123,6 @@ fn statements(
             .bind(entry.hash.0.to_vec());
     }
     Ok(all)
-}
-
-fn change(row: &mut TaskRow, changes: &Changes, now: Timestamp) -> Result<()> {
-    row.updated = now.0;
-    if let Some(state) = changes.state {
-        row.state = state;
-    }
-    if let Some(workflow) = &changes.workflow {
-        row.workflow = Some(workflow.clone());
-    }
-    if let Some(place) = &changes.place {
-        row.place = json(place)?;
-    }
-    if let Some(next_at) = changes.next_at {
-        row.next_at = next_at.map(|at| at.0);
-    }
-    if let Some(error) = &changes.error {
-        row.error = error.clone();
-    }
-    match changes.lease {
-        _ if row.state.is_terminal() => (row.lease_owner, row.lease_until) = (None, None),
-        LeaseChange::Keep => {}
-        LeaseChange::Extend(ttl) => row.lease_until = Some(now.plus(ttl).0),
-        LeaseChange::Release => (row.lease_owner, row.lease_until) = (None, None),
-        LeaseChange::Return => {
-            (row.lease_owner, row.lease_until) = (None, None);
-            if row.state == TaskState::Scanning {
-                row.attempts = row.attempts.saturating_sub(1);
-                row.state = TaskState::Pending;
-            }
-        }
-    }
-    Ok(())
 }
 
 fn save(all: &mut Together, row: &TaskRow) {
@@ -271,7 +165,7 @@ async fn write_findings(connection: &mut SqliteConnection, lease: &Lease, report
     Ok(())
 }
 
-fn write_step(all: &mut Together, lease: &Lease, step: &StepRecord) -> Result<()> {
+fn write_step(all: &mut Together, lease: &Lease, step: &StepRecord, output: Option<&str>) {
     all.add(
         "INSERT INTO steps (task, workflow, step, state, attempt, output, error, next_at, updated) \
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (task, workflow, step) DO UPDATE SET state = excluded.state, \
@@ -283,11 +177,10 @@ fn write_step(all: &mut Together, lease: &Lease, step: &StepRecord) -> Result<()
     .bind(step.step.clone())
     .bind(step.state.as_str())
     .bind(step.attempt)
-    .bind(step.output.as_ref().map(json).transpose()?)
+    .bind(output.map(str::to_owned))
     .bind(step.error.clone())
     .bind(step.next_at.map(|at| at.0))
     .bind(step.updated.0);
-    Ok(())
 }
 
 /// Numbers only grow, so all that is `most` below the new one is the oldest, and finding it costs nothing. Entries that
@@ -303,11 +196,11 @@ fn write_cache(all: &mut Together, key: &CacheKey, text: &str, most: u32) {
 
 /// Replaces the tags of one state of an object.
 pub(super) async fn set_tags(connection: &mut SqliteConnection, object: &ObjectRef, tags: &Tags) -> Result<Result<()>> {
-    let text = match json(tags) {
+    let text = match to_json(tags) {
         Ok(text) => text,
         Err(refused) => return Ok(Err(refused)),
     };
-    let (bucket, pin) = (object.bucket.as_str().to_owned(), rows::pin(object));
+    let (bucket, pin) = (object.bucket.as_str().to_owned(), pin(object));
     let mut all = Together::default();
     // What a key without versions held before does not come back, and neither do its tags.
     all.add("DELETE FROM tags WHERE bucket = ? AND key = ? AND (pin = ? OR (NOT ? AND pin NOT GLOB 'v:*'))")
@@ -369,9 +262,4 @@ impl Together {
         let query = sqlx::query_with(AssertSqlSafe(self.sql), self.arguments).persistent(kept);
         query.execute(connection).await.map(drop).map_err(writing)
     }
-}
-
-fn json<T: serde::Serialize>(value: &T) -> Result<String> {
-    serde_json::to_string(value)
-        .map_err(|error| Error::new(ErrorKind::InvalidInput, "cannot be written as JSON").with_source(error))
 }

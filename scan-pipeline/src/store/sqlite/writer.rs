@@ -2,30 +2,11 @@
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::jobs::{self, JobCall};
-use super::rows;
-use super::write::{self, Prepared};
+use super::{jobs, rows, write};
 use crate::Result;
-use crate::model::{ObjectRef, Tags, Timestamp};
 use crate::sql::sqlite::Calls;
-use crate::store::{AuditHead, Changes, Claim, ClaimRequest, JobState, Lease, LeaseChange};
-
-#[derive(Debug)]
-pub(super) enum Call {
-    Claim(ClaimRequest),
-    Commit(Lease, Box<Prepared>),
-    SetTags(ObjectRef, Tags),
-    Job(JobCall),
-}
-
-#[derive(Debug)]
-pub(super) enum Answer {
-    Claim(Claim),
-    Committed(Timestamp),
-    /// What the job is now; `None` where nothing was changed.
-    Job(Option<JobState>),
-    Done,
-}
+use crate::store::AuditHead;
+use crate::store::sql::{Answer, Call};
 
 /// The calls of a store.
 #[derive(Debug)]
@@ -50,11 +31,8 @@ impl Calls for Tasks {
         Ok(results)
     }
 
-    /// Gives back what was claimed; otherwise nobody would have the task until the lease runs out.
     fn undo(answer: Answer) -> Option<Call> {
-        let Answer::Claim(Claim::Mine(lease, _)) = answer else { return None };
-        let changes = Changes { lease: LeaseChange::Release, ..Changes::default() };
-        Some(Call::Commit(lease, Box::new(Prepared::new(changes).ok()?)))
+        answer.undo()
     }
 }
 

@@ -36,3 +36,18 @@ mod suite {
 
     crate::store_suite!(fixture);
 }
+
+mod jobs {
+    use super::*;
+    use crate::store::JobStore;
+
+    async fn fixture() -> Option<Arc<dyn JobStore>> {
+        let database = postgres::shared()?.database();
+        let store = open(&database).await;
+        // It goes with the server.
+        std::mem::forget(database);
+        Some(Arc::new(store))
+    }
+
+    crate::job_suite!(fixture);
+}

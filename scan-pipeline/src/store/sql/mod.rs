@@ -1,13 +1,16 @@
 //! What the stores on SQL have in common: a task's row, and what claims and commits make of it.
 
+pub(super) mod jobs;
+
 use std::fmt::Write as _;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::jobs::JobCall;
 use super::{
-    AuditEntry, AuditHead, Changes, Claim, ClaimRequest, Lease, LeaseChange, StepRecord, StepState, TaskFilter,
-    TaskRecord, TaskState,
+    AuditEntry, AuditHead, Changes, Claim, ClaimRequest, JobState, Lease, LeaseChange, StepRecord, StepState,
+    TaskFilter, TaskRecord, TaskState,
 };
 use crate::handler::Place;
 use crate::model::{Finding, ObjectRef, Report, Tags, TaskId, Timestamp};
@@ -229,12 +232,15 @@ pub(super) enum Call {
     Claim(ClaimRequest),
     Commit(Lease, Box<Prepared>),
     SetTags(ObjectRef, Tags),
+    Job(JobCall),
 }
 
 #[derive(Debug)]
 pub(super) enum Answer {
     Claim(Claim),
     Committed(Timestamp),
+    /// What the job is now; `None` where nothing was changed.
+    Job(Option<JobState>),
     Done,
 }
 
