@@ -22,7 +22,9 @@
 //!
 //! `testkit::queue_suite!` checks this on any implementation.
 
-#[cfg(feature = "sqlite")]
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -39,7 +41,9 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::model::Timestamp;
 
-#[cfg(all(feature = "sqlite", any(test, feature = "testkit")))]
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresQueue, PostgresQueueBuilder};
+#[cfg(all(any(feature = "sqlite", feature = "postgres"), any(test, feature = "testkit")))]
 pub use sql::TestClock;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteQueue, SqliteQueueBuilder};

@@ -13,10 +13,13 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 #[cfg(any(test, feature = "testkit"))]
 pub use self::clock::TestClock;
 
-use super::{Lane, NewMessage, QueueCaps, Receipt};
+use super::{Held, Lane, MessageId, NewMessage, QueueCaps, Receipt};
+use crate::sql::again;
 use crate::{Error, ErrorKind, Result};
 
 /// Most messages of one transaction.
@@ -31,9 +34,9 @@ pub(super) const HORIZON: Duration = Duration::from_secs(24 * 3600);
 pub(super) const DEDUPE: Duration = Duration::from_secs(24 * 3600);
 /// A time that is further away than this was made by a clock that has gone back since. A message with such a time is
 /// ready, and a key is not known: otherwise nobody might see them for years.
-const BEYOND: Duration = Duration::from_secs(2 * 24 * 3600);
-/// The longest that a lease waits without looking for what other processes have enqueued.
-pub(super) const POLL: Duration = Duration::from_millis(250);
+pub(super) const BEYOND: Duration = Duration::from_secs(2 * 24 * 3600);
+/// Most bytes of the bodies of one transaction, beyond its first message.
+const BATCH_BYTES: usize = 8 << 20;
 
 pub(super) fn caps() -> QueueCaps {
     QueueCaps {
@@ -64,7 +67,8 @@ pub(super) fn beyond(now: i64) -> i64 {
     now.saturating_add(whole(BEYOND))
 }
 
-fn whole(span: Duration) -> i64 {
+/// A time span in milliseconds.
+pub(super) fn whole(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -102,6 +106,84 @@ impl Ticket {
         let (id, fence) = receipt.0.split_once('.')?;
         let ticket = Self { id: id.parse().ok()?, fence: fence.parse().ok()? };
         (ticket.id > 0 && ticket.fence > 0 && ticket.receipt() == *receipt).then_some(ticket)
+    }
+}
+
+/// Enqueues in parts that one transaction can carry. `write` is given what can be written, and answers with the ids in the
+/// same order.
+pub(super) async fn enqueue<W: Future<Output = Result<Vec<MessageId>>>>(
+    messages: &[NewMessage],
+    check: impl Fn(&NewMessage) -> Result<()>,
+    about: impl Fn(Error) -> Error,
+    write: impl Fn(Vec<NewMessage>) -> W,
+) -> Result<Vec<Result<MessageId>>> {
+    let mut answers = Vec::with_capacity(messages.len());
+    let mut rest = messages;
+    while !rest.is_empty() {
+        let (part, others) = rest.split_at(first_part(rest));
+        rest = others;
+        let checked: Vec<_> = part.iter().map(&check).collect();
+        let good = part.iter().zip(&checked).filter(|(_, check)| check.is_ok()).map(|(message, _)| message.clone());
+        let good: Vec<_> = good.collect();
+        let written = if good.is_empty() { Ok(Vec::new()) } else { write(good).await };
+        let mut ids = written.as_ref().map_or(&[][..], Vec::as_slice).iter();
+        for check in checked {
+            answers.push(check.map_err(&about).and_then(|()| match (&written, ids.next()) {
+                (Ok(_), Some(id)) => Ok(id.clone()),
+                (Ok(_), None) => Err(about(Error::new(ErrorKind::Corrupt, "the database lost a message"))),
+                (Err(error), _) => Err(again(error)),
+            }));
+        }
+    }
+    Ok(answers)
+}
+
+fn first_part(messages: &[NewMessage]) -> usize {
+    let mut bytes = 0_usize;
+    let fits = messages.iter().take(BATCH).take_while(|message| {
+        bytes = bytes.saturating_add(message.body.len());
+        bytes <= BATCH_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// Asks about the receipts that may be ours, with what goes with them; the others are lost.
+pub(super) async fn each<T: Clone, R: Future<Output = Result<Vec<Held>>>>(
+    all: &[(Receipt, T)],
+    ask: impl Fn(Vec<(Ticket, T)>) -> R,
+) -> Result<Vec<Held>> {
+    let mut answers = vec![Held::Lost; all.len()];
+    let known = all
+        .iter()
+        .enumerate()
+        .filter_map(|(place, (receipt, with))| Ticket::parse(receipt).map(|ticket| (place, (ticket, with.clone()))));
+    for part in known.collect::<Vec<_>>().chunks(BATCH) {
+        let held = ask(part.iter().map(|(_, one)| one.clone()).collect()).await?;
+        for ((place, _), held) in part.iter().zip(held) {
+            answers[*place] = held;
+        }
+    }
+    Ok(answers)
+}
+
+/// Looks up to this time for something to lease, at most `poll` apart. `next` says how long until something is ready, if
+/// anything waits at all.
+pub(super) async fn look_out<N: Future<Output = Result<Option<Duration>>>>(
+    until: Instant,
+    poll: Duration,
+    next: impl Fn() -> N,
+) -> Result<()> {
+    let mut pause = Duration::from_millis(5);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let next = next().await?;
+        if next.is_some_and(|next| next.is_zero()) || left.is_zero() {
+            return Ok(());
+        }
+        // Not all at the same moment.
+        let jittered = pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
+        tokio::time::sleep(jittered.min(left).min(next.unwrap_or(poll))).await;
+        pause = (pause * 2).min(poll);
     }
 }
 

@@ -20,13 +20,12 @@ use tokio::time::Instant;
 use self::calls::{Answer, Call, Messages};
 #[cfg(any(test, feature = "testkit"))]
 use super::TestClock;
-use super::sql::{self, BATCH, Clock, HORIZON, POLL, Ticket, beyond, millis};
+use super::sql::{self, BATCH, Clock, HORIZON, beyond, millis};
 use super::{
     DeadLetter, DeadLetters, Delivery, Depth, Held, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle, Which,
 };
 use crate::Result;
 use crate::model::Timestamp;
-use crate::sql::again;
 use crate::sql::sqlite::{Config, Database, Format, closed, failed, get, read};
 
 static FORMAT: Format = Format {
@@ -35,6 +34,9 @@ static FORMAT: Format = Format {
     application: 0x5363_6e51,
     migrations: &[include_str!("../migrations/sqlite/0001_start.sql")],
 };
+
+/// The longest that a lease waits without looking for what other processes have enqueued.
+const POLL: Duration = Duration::from_millis(250);
 
 /// The embedded queue: one SQLite file, on a local disk. Clones are handles to the same queue.
 ///
@@ -155,22 +157,6 @@ impl SqliteQueue {
         let now = self.now();
         read!(self.0.database, connection => next(connection, now))
     }
-
-    /// Looks up to this time for something to lease, with a connection that only reads.
-    async fn look_out(&self, until: Instant) -> Result<()> {
-        let mut pause = Duration::from_millis(5);
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let next = self.next().await?;
-            if next.is_some_and(|next| next.is_zero()) || left.is_zero() {
-                return Ok(());
-            }
-            // Not all at the same moment.
-            let jittered = pause.mul_f64(fastrand::f64().mul_add(0.5, 0.5));
-            tokio::time::sleep(jittered.min(left).min(next.unwrap_or(POLL))).await;
-            pause = (pause * 2).min(POLL);
-        }
-    }
 }
 
 async fn next(connection: &mut SqliteConnection, now: i64) -> Result<Option<Duration>> {
@@ -199,25 +185,6 @@ async fn depth(connection: &mut SqliteConnection, now: i64) -> Result<Depth> {
     Ok(Depth { ready: count(0)?, delayed: count(1)?, leased: count(2)?, dead: count(3)?, approximate: false })
 }
 
-/// Asks about the receipts that may be ours, with what goes with them; the others are lost.
-async fn each<T: Clone, R: Future<Output = Result<Vec<Held>>>>(
-    all: &[(Receipt, T)],
-    ask: impl Fn(Vec<(Ticket, T)>) -> R,
-) -> Result<Vec<Held>> {
-    let mut answers = vec![Held::Lost; all.len()];
-    let known = all
-        .iter()
-        .enumerate()
-        .filter_map(|(place, (receipt, with))| Ticket::parse(receipt).map(|ticket| (place, (ticket, with.clone()))));
-    for part in known.collect::<Vec<_>>().chunks(BATCH) {
-        let held = ask(part.iter().map(|(_, one)| one.clone()).collect()).await?;
-        for ((place, _), held) in part.iter().zip(held) {
-            answers[*place] = held;
-        }
-    }
-    Ok(answers)
-}
-
 #[async_trait]
 impl Queue for SqliteQueue {
     fn caps(&self) -> QueueCaps {
@@ -225,21 +192,8 @@ impl Queue for SqliteQueue {
     }
 
     async fn enqueue(&self, messages: &[NewMessage]) -> Result<Vec<Result<MessageId>>> {
-        let mut answers = Vec::with_capacity(messages.len());
-        for part in messages.chunks(BATCH) {
-            let mut checked: Vec<Result<()>> = part.iter().map(sql::check).collect();
-            let good: Vec<_> =
-                part.iter().zip(&checked).filter(|(_, check)| check.is_ok()).map(|(one, _)| one.clone()).collect();
-            let written = if good.is_empty() { Ok(Vec::new()) } else { self.write(good).await };
-            let mut ids = written.as_ref().map_or(&[][..], Vec::as_slice).iter();
-            for check in checked.drain(..) {
-                answers.push(check.map_err(|error| self.0.database.about(error)).and_then(|()| match &written {
-                    Ok(_) => ids.next().cloned().ok_or_else(closed),
-                    Err(error) => Err(again(error)),
-                }));
-            }
-        }
-        Ok(answers)
+        let about = |error| self.0.database.about(error);
+        sql::enqueue(messages, sql::check, about, |part| self.write(part)).await
     }
 
     async fn lease(&self, most: usize, ttl: Duration, wait: Duration) -> Result<Vec<Delivery>> {
@@ -257,13 +211,13 @@ impl Queue for SqliteQueue {
             }
             tokio::select! {
                 () = rung => {}
-                looked = self.look_out(until) => looked?,
+                looked = sql::look_out(until, POLL, || self.next()) => looked?,
             }
         }
     }
 
     async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {
-        each(leases, |part| {
+        sql::each(leases, |part| {
             let part = part.into_iter().map(|(ticket, ttl)| (ticket, millis(ttl))).collect();
             self.held(Call::Extend(part))
         })
@@ -271,7 +225,7 @@ impl Queue for SqliteQueue {
     }
 
     async fn settle(&self, messages: &[(Receipt, Settle)]) -> Result<Vec<Held>> {
-        each(messages, |part| self.held(Call::Settle(part))).await
+        sql::each(messages, |part| self.held(Call::Settle(part))).await
     }
 
     async fn depth(&self) -> Result<Depth> {

@@ -157,6 +157,11 @@ impl Postgres {
         self.0.config.url.to_string()
     }
 
+    /// The schema of the tables.
+    pub(crate) fn schema(&self) -> &str {
+        &self.0.config.schema
+    }
+
     /// Waits for the connections that are in use, closes all of them, and gives out no more.
     pub async fn close(&self) {
         let all = u32::try_from(self.0.config.connections).unwrap_or(u32::MAX);
