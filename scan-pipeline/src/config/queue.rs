@@ -24,8 +24,8 @@ pub enum QueueUrl {
     Sqs {
         /// `https://sqs.eu-central-1.amazonaws.com/123456789012/scans`.
         url: String,
-        /// The queue that dead messages go to.
-        dead_letters: String,
+        /// The queue that dead messages go to; else that of the queue's redrive policy.
+        dead_letters: Option<String>,
     },
     /// NATS with JetStream: the servers, and the name that streams and subjects begin with.
     Nats(String),
@@ -48,15 +48,10 @@ impl QueueUrl {
             }
             Some(("sqlite", _)) => Err(format!("the path of a file is missing: {FORM}")),
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url)),
-            Some(("http" | "https", rest)) => match dead_letters {
-                _ if rest.split('/').filter(|part| !part.is_empty()).count() < 2 => {
-                    Err(format!("this is the address of no SQS queue: {FORM}"))
-                }
-                Some(dead_letters) => Ok(Self::Sqs { url, dead_letters: dead_letters.to_owned() }),
-                None => Err(String::from(
-                    "SQS keeps dead letters in a queue of their own: write dead_letters = \"https://...\"",
-                )),
-            },
+            Some(("http" | "https", rest)) if rest.split('/').filter(|part| !part.is_empty()).count() < 2 => {
+                Err(format!("this is the address of no SQS queue: {FORM}"))
+            }
+            Some(("http" | "https", _)) => Ok(Self::Sqs { url, dead_letters: dead_letters.map(str::to_owned) }),
             Some(("nats" | "tls", _)) => Ok(Self::Nats(url)),
             Some((scheme, _)) => Err(format!("there is no queue of the kind {scheme}: {FORM}")),
             None => Err(format!("this is no address: {FORM}")),
@@ -181,7 +176,6 @@ mod tests {
         let parse = |text: &str, dead: Option<&str>| QueueUrl::parse(text, dead, Path::new("/base"));
         assert_eq!(parse("sqlite://q.db", None), Ok(QueueUrl::Sqlite("/base/q.db".into())));
         let sqs = "https://sqs.eu-central-1.amazonaws.com/123456789012/scans";
-        assert!(parse(sqs, None).is_err_and(|why| why.contains("dead_letters")));
         assert_eq!(parse(sqs, Some("https://x/1/dead")).map(|url| url.to_string()), Ok(String::from(sqs)));
         for text in ["", "q.db", "sqlite://", "sqlite://a/", "redis://x", "https://sqs.eu-central-1.amazonaws.com/"] {
             assert!(parse(text, Some("https://x/1/dead")).is_err(), "{text}");

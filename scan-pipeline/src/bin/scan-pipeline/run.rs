@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -38,12 +39,7 @@ pub(crate) async fn run(args: &RunArgs) -> io::Result<u8> {
             return Ok(EXIT_ERROR);
         }
     };
-    // Loading the definitions takes seconds, in which somebody may think better of it.
-    let built = tokio::select! {
-        built = config.build_with(&store) => built,
-        () = stop.cancelled() => Err(Error::new(ErrorKind::Cancelled, "stopped before anything was done")),
-    };
-    let code = match built {
+    let code = match build(&config, &store, &stop).await {
         Ok(pipeline) => {
             let names = Names::of(&pipeline);
             // Without an end in sight each row stands alone, and says everything.
@@ -63,17 +59,30 @@ pub(crate) async fn run(args: &RunArgs) -> io::Result<u8> {
 }
 
 async fn open(args: &RunArgs) -> Result<(Config, OpenStore), Error> {
-    let config = Config::load(&args.config).await?;
-    let file = args.config.display();
-    for warning in config.warnings() {
-        complain(&format!("{file}:{warning}"));
-    }
+    let config = load(&args.config).await?;
     if config.watched().next().is_none() {
         let why = "no bucket is watched, so there is nothing to do; write watch = true for one of them";
-        return Err(Error::new(ErrorKind::Config, why).about(file.to_string()));
+        return Err(Error::new(ErrorKind::Config, why).about(args.config.display().to_string()));
     }
     let store = config.store_url().open().await?;
     Ok((config, store))
+}
+
+/// A configuration without mistakes; what may not be meant is said.
+pub(crate) async fn load(file: &Path) -> Result<Config, Error> {
+    let config = Config::load(file).await?;
+    for warning in config.warnings() {
+        complain(&format!("{}:{warning}", file.display()));
+    }
+    Ok(config)
+}
+
+/// The pipeline. Loading the definitions takes seconds, in which somebody may think better of it.
+pub(crate) async fn build(config: &Config, store: &OpenStore, stop: &CancellationToken) -> Result<Pipeline, Error> {
+    tokio::select! {
+        built = config.build_with(store) => built,
+        () = stop.cancelled() => Err(Error::new(ErrorKind::Cancelled, "stopped before anything was done")),
+    }
 }
 
 /// The first signal asks for an end, the second one makes it.

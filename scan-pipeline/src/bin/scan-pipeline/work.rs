@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use scan_pipeline::config::Config;
+use scan_pipeline::Error;
 use scan_pipeline::queue::Queue;
 use scan_pipeline::worker::Worker;
-use scan_pipeline::{Error, ErrorKind};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -24,11 +23,7 @@ pub(crate) async fn run(args: &WorkArgs) -> io::Result<u8> {
     let stop = CancellationToken::new();
     run::listen(&stop)?;
     let opened = async {
-        let config = Config::load(&args.config).await?;
-        let file = args.config.display();
-        for warning in config.warnings() {
-            complain(&format!("{file}:{warning}"));
-        }
+        let config = run::load(&args.config).await?;
         let queue = from::queue(&config, &args.config).await?;
         let store = config.store_url().open().await?;
         Ok::<_, Error>((config, queue, store))
@@ -40,10 +35,7 @@ pub(crate) async fn run(args: &WorkArgs) -> io::Result<u8> {
             return Ok(EXIT_ERROR);
         }
     };
-    let built = tokio::select! {
-        built = config.build_with(&store) => built,
-        () = stop.cancelled() => Err(Error::new(ErrorKind::Cancelled, "stopped before anything was done")),
-    };
+    let built = run::build(&config, &store, &stop).await;
     let worker = built
         .and_then(|pipeline| Worker::with_jobs(pipeline, Arc::clone(&queue), store.jobs(), config.worker().clone()));
     let code = match worker {
