@@ -20,7 +20,7 @@ use crate::Result;
 use crate::measure::Spread;
 
 /// A content that was scanned, and what a scan found.
-fn scanned(number: usize) -> (Content, Report) {
+pub(crate) fn scanned(number: usize) -> (Content, Report) {
     let content = Content::from_bytes(format!("the content of file {number}").into_bytes());
     let mut engine =
         EngineInfo::new("clamav", "1.4", "a generation of 64 characters, as long as a hash of definitions");

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use scan_pipeline::content::Content;
-use scan_pipeline::model::{EngineInfo, ObjectRef, Report, TaskId, Timestamp, Verdict};
+use scan_pipeline::model::{ObjectRef, Report, TaskId, Timestamp};
 use scan_pipeline::store::{AuditEntry, AuditHead, Changes, Claim, ClaimRequest, Lease, NewAudit, Store, TaskState};
 use sqlx::postgres::PgConnection;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::Result;
+use crate::rates::scanned;
 
 /// Results in one transaction, ours and the bare ones.
 pub const BATCH: usize = 256;
@@ -43,16 +43,7 @@ pub struct Row {
 /// None that can happen.
 pub fn work(count: usize) -> Result<Vec<Work>> {
     let one = |number| {
-        let content = Content::from_bytes(format!("the content of file {number}").into_bytes());
-        let engine =
-            EngineInfo::new("clamav", "1.4", "a generation of 64 characters, as long as a hash of definitions");
-        let mut report = Report::new(Verdict::Clean, engine);
-        report.coverage.proven = true;
-        report.coverage.started = true;
-        report.coverage.layers = 1;
-        report.coverage.bytes = content.size();
-        report.sha256 = Some(content.sha256());
-        report.size = Some(content.size());
+        let (_, report) = scanned(number);
         let key = format!("a/prefix/of/some/length/object-{number:08}.pdf");
         Ok(Work { object: ObjectRef::new("s3://a-bucket".parse()?, key).with_version("3sL4kqtJlcpXroDTDmJ"), report })
     };
