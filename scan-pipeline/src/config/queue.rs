@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::read::Section;
+#[cfg(feature = "postgres")]
+use crate::queue::PostgresQueue;
 use crate::queue::Queue;
 #[cfg(feature = "sqlite")]
 use crate::queue::SqliteQueue;
@@ -18,7 +20,7 @@ use crate::{Error, ErrorKind, Result};
 pub enum QueueUrl {
     /// SQLite in this file, which is not the store's.
     Sqlite(PathBuf),
-    /// PostgreSQL at this address; the name of the queue is behind `queue=`.
+    /// PostgreSQL at this address.
     Postgres(String),
     /// SQS: the queue's address, and that of its dead letters.
     Sqs {
@@ -47,6 +49,13 @@ impl QueueUrl {
                 Ok(Self::Sqlite(base.join(path)))
             }
             Some(("sqlite", _)) => Err(format!("the path of a file is missing: {FORM}")),
+            #[cfg(feature = "postgres")]
+            Some(("postgres" | "postgresql", _)) => {
+                // What is wrong with it is said before anybody connects.
+                let address = text.parse::<crate::sql::postgres::PostgresUrl>();
+                address.map(|_| Self::Postgres(url)).map_err(|error| error.to_string())
+            }
+            #[cfg(not(feature = "postgres"))]
             Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(url)),
             Some(("http" | "https", rest)) if rest.split('/').filter(|part| !part.is_empty()).count() < 2 => {
                 Err(format!("this is the address of no SQS queue: {FORM}"))
@@ -71,7 +80,8 @@ impl QueueUrl {
     fn is_compiled_in(&self) -> bool {
         match self {
             Self::Sqlite(_) => cfg!(feature = "sqlite"),
-            Self::Postgres(_) | Self::Sqs { .. } | Self::Nats(_) => false,
+            Self::Postgres(_) => cfg!(feature = "postgres"),
+            Self::Sqs { .. } | Self::Nats(_) => false,
         }
     }
 
@@ -84,6 +94,8 @@ impl QueueUrl {
         match self {
             #[cfg(feature = "sqlite")]
             Self::Sqlite(path) => Ok(Arc::new(SqliteQueue::open(path).await?)),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(url) => Ok(Arc::new(PostgresQueue::open(url).await?)),
             other => {
                 let why = format!("this build has no such queue; rebuild with --features {}", other.feature());
                 Err(Error::new(ErrorKind::Unsupported, why).about(other.to_string()))
@@ -184,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let url = QueueUrl::parse("postgres://me:secret@db.example/scans?sslmode=require", None, Path::new("/"));
+        let url = QueueUrl::parse("postgres://me:secret@db.example/scans?application_name=x", None, Path::new("/"));
         let url = url.expect("an address");
         assert_eq!(format!("{url} {url:?}"), "postgres://db.example/scans QueueUrl(postgres://db.example/scans)");
         let url = QueueUrl::parse("nats://token:p@ss@h:4222", None, Path::new("/")).expect("an address");
