@@ -4,8 +4,8 @@ SHELL := bash
 CARGO ?= cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 ADVISORIES = $(TARGET_DIR)/advisories.txt
-# What no binary has by default: the vendors' buckets, PostgreSQL, and the suites for implementations of the traits.
-FEATURES = --features scan-pipeline/azure,scan-pipeline/gcs,scan-pipeline/postgres-tls,scan-pipeline/s3,scan-pipeline/testkit
+# What no binary has by default: the vendors' buckets, queues and tables, PostgreSQL, and the suites for implementations of the traits.
+FEATURES = --features scan-pipeline/azure,scan-pipeline/dynamodb,scan-pipeline/gcs,scan-pipeline/nats,scan-pipeline/postgres-tls,scan-pipeline/s3,scan-pipeline/sqs,scan-pipeline/testkit
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

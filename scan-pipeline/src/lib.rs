@@ -66,6 +66,8 @@
 //! | `webhook`, `email` (default) | notifications by HTTPS and SMTP |
 //! | `config`, `cli` (default) | a pipeline from a TOML file; the program |
 //! | `s3`, `gcs`, `azure` | the buckets of these vendors, with crates under Apache-2.0 alone |
+//! | `sqs`, `nats` | queues on Amazon SQS and NATS JetStream, with crates under Apache-2.0 alone |
+//! | `dynamodb` | records in tables of DynamoDB, as well |
 //! | `object-store` | any other bucket of the crate `object_store` |
 //! | `testkit` | behaviour suites for implementations of the traits, and faults to inject |
 //!
@@ -74,6 +76,8 @@
 #[cfg(feature = "clamav")]
 pub use clamav_core as clamav;
 
+#[cfg(feature = "aws")]
+mod aws;
 #[cfg(feature = "config")]
 pub mod config;
 pub mod content;
@@ -97,7 +101,7 @@ pub mod store;
 pub mod testkit;
 #[cfg(feature = "tls")]
 #[cfg_attr(
-    not(any(feature = "webhook", feature = "email")),
+    not(any(feature = "webhook", feature = "email", feature = "nats")),
     allow(dead_code, reason = "the clients of the clouds want the cryptography alone")
 )]
 mod tls;

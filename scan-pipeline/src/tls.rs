@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-#[cfg(feature = "webhook")]
+#[cfg(any(feature = "webhook", feature = "nats"))]
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-#[cfg(feature = "webhook")]
+#[cfg(any(feature = "webhook", feature = "nats"))]
 use rustls_platform_verifier::Verifier;
 
 use crate::{Error, ErrorKind, Result};
@@ -47,7 +47,7 @@ pub(crate) fn ensure_default_provider() -> Result<()> {
     Ok(())
 }
 
-#[cfg(feature = "webhook")]
+#[cfg(any(feature = "webhook", feature = "nats"))]
 /// TLS 1.2 and 1.3 with the platform's certificates and these.
 pub(crate) fn client_config(roots: &Roots) -> Result<ClientConfig> {
     let wrong = |why: rustls::Error| {
@@ -107,7 +107,7 @@ fn runs_graviola() -> bool {
 mod tests {
     use super::*;
 
-    #[cfg(feature = "webhook")]
+    #[cfg(any(feature = "webhook", feature = "nats"))]
     #[test]
     fn a_configuration_needs_no_default_of_the_process() {
         assert!(client_config(&Roots::default()).is_ok());

@@ -20,7 +20,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use crate::marker;
-use crate::servers::{Keeper, PORTS, dying_with_us, free_port, target_dir};
+use crate::servers::{Keeper, dying_with_us, free_port, of_ports, target_dir};
 
 /// The `StreamMaxLength` of a clamd that was told nothing else.
 pub const STREAM_MAX_LENGTH: usize = 1 << 20;
@@ -61,14 +61,7 @@ impl Running {
 /// Where it is not installed or does not start.
 pub fn start(configuration: &[&str]) -> Running {
     let program = program().expect("these tests need clamd: run scripts/servers.sh, or install clamav-daemon");
-    let mut said = String::new();
-    for _ in 0..PORTS {
-        match try_start(&program, configuration) {
-            Ok(running) => return running,
-            Err(reason) => said = reason,
-        }
-    }
-    panic!("clamd did not start, on {PORTS} ports: {said}");
+    of_ports("clamd", || try_start(&program, configuration))
 }
 
 /// The same places as in `scripts/servers.sh`.

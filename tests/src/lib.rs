@@ -26,6 +26,7 @@
 //! The unit tests check the fixtures with other people's readers: `python3`, `tar`, `gzip`, `bzip2`, `xz`, `7z`
 //! (p7zip-full) and `qpdf` have to be installed, and the tests fail, not skip, where one is absent.
 
+pub mod brokers;
 pub mod catalogue;
 pub mod clamd;
 pub mod cutter;

@@ -191,17 +191,59 @@ impl Running {
 ///
 /// Where it is not installed and `REQUIRE_SERVICES` is `1`, and where it is, but does not start.
 pub fn start(server: S3Server) -> Option<Running> {
-    let name = server.name();
-    if !server.program().exists() {
+    if skips(server.name(), server.program().exists()) {
+        return None;
+    }
+    Some(of_ports(server.name(), || try_start(server)))
+}
+
+/// The data of servers that run. Not below the system's temporary directory: that may lack the extended attributes that
+/// versitygw writes.
+pub(crate) fn runs() -> std::io::Result<PathBuf> {
+    let runs = target_dir().join("servers/run");
+    std::fs::create_dir_all(&runs)?;
+    Ok(runs)
+}
+
+/// For a server that is in a static of our process, and so is never dropped: its data goes with the next one that is.
+///
+/// # Panics
+///
+/// Where the directory cannot be written.
+pub fn keep_for_process(dir: &Path) {
+    for entry in std::fs::read_dir(dir.parent().expect("the directory of all runs")).expect("is readable").flatten() {
+        let owner = std::fs::read_to_string(entry.path().join("owner"));
+        if owner.is_ok_and(|pid| Path::new("/proc/self").exists() && !Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    std::fs::write(dir.join("owner"), std::process::id().to_string()).expect("is writable");
+}
+
+/// Whether a test does without the server, which is said.
+///
+/// # Panics
+///
+/// Where it must not.
+pub(crate) fn skips(name: &str, is_installed: bool) -> bool {
+    if !is_installed {
         let required = std::env::var_os("REQUIRE_SERVICES").is_some_and(|value| value == "1");
         assert!(!required, "{name} is not installed, and REQUIRE_SERVICES=1: run scripts/servers.sh");
         eprintln!("SKIP {name}: run scripts/servers.sh");
-        return None;
     }
+    !is_installed
+}
+
+/// Starts a server that picks its port, as often as it takes.
+///
+/// # Panics
+///
+/// When it starts on none.
+pub(crate) fn of_ports<T>(name: &str, start: impl Fn() -> Result<T, String>) -> T {
     let mut said = String::new();
     for _ in 0..PORTS {
-        match try_start(server) {
-            Ok(running) => return Some(running),
+        match start() {
+            Ok(running) => return running,
             Err(reason) => said = reason,
         }
     }
@@ -209,9 +251,7 @@ pub fn start(server: S3Server) -> Option<Running> {
 }
 
 fn try_start(server: S3Server) -> Result<Running, String> {
-    // Not below the system's temporary directory: that may lack the extended attributes that versitygw writes.
-    let runs = target_dir().join("servers/run");
-    std::fs::create_dir_all(&runs).map_err(|error| format!("{}: {error}", runs.display()))?;
+    let runs = runs().map_err(|error| error.to_string())?;
     let prefix = format!("{}-", server.name());
     let dir = tempfile::Builder::new().prefix(&prefix).tempdir_in(&runs).map_err(|error| error.to_string())?;
     for name in ["data", "versions"] {
@@ -309,7 +349,7 @@ fn wait_until_up(child: &mut Child, is_up: &dyn Fn() -> bool) -> Result<(), Stri
     Err(format!("no answer after {POLLS} tries"))
 }
 
-fn is_up(port: u16, health_path: &str) -> std::io::Result<bool> {
+pub(crate) fn is_up(port: u16, health_path: &str) -> std::io::Result<bool> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;

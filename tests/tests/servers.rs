@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use scan_pipeline_tests::brokers::{self, Broker};
 use scan_pipeline_tests::servers::{S3Server, start};
 
 /// Set for the process that [`dies_with_a_killed_test`] kills.
@@ -112,4 +113,26 @@ fn hold_a_server() {
     eprintln!("held at {} in {}", running.address(), running.dir().display());
     // Until we are killed; bounded, lest we stay if nobody does.
     std::thread::sleep(Duration::from_secs(60));
+}
+
+#[test]
+fn brokers_start_and_die() {
+    for broker in Broker::ALL {
+        let Some(running) = brokers::start(broker) else { continue };
+        let (address, dir) = (running.address(), running.dir().to_owned());
+        assert!(TcpStream::connect(address).is_ok() && dir.is_dir());
+        drop(running);
+        assert!(refuses(address), "{} outlives its value", broker.name());
+        assert!(!dir.exists(), "the data of {} outlives its value", broker.name());
+    }
+}
+
+/// What a server keeps on disk is there again after it was killed.
+#[test]
+fn a_broker_is_killed_and_started_again() {
+    let Some(mut running) = brokers::start(Broker::Nats) else { return };
+    let address = running.address();
+    running.restart();
+    assert_eq!(running.address(), address);
+    assert!(TcpStream::connect(address).is_ok());
 }

@@ -177,6 +177,7 @@ impl Config {
             Action::Delete => Step::new(delete()),
             Action::Notify(spec) => spec.build()?,
             Action::Email(spec) => spec.build()?,
+            Action::RecordToTable(spec) => spec.build()?,
             Action::Record { to: None, .. } => Step::new(record()),
             Action::Record { to: Some(to), prefix } => {
                 let handler = record_to(to.value.as_str());

@@ -58,6 +58,7 @@ mod read;
 mod s3;
 mod steps;
 mod store;
+mod table;
 mod text;
 mod units;
 mod variables;

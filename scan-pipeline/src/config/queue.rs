@@ -6,11 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::read::Section;
+#[cfg(feature = "nats")]
+use crate::queue::NatsQueue;
 #[cfg(feature = "postgres")]
 use crate::queue::PostgresQueue;
 use crate::queue::Queue;
 #[cfg(feature = "sqlite")]
 use crate::queue::SqliteQueue;
+#[cfg(feature = "sqs")]
+use crate::queue::SqsQueue;
 use crate::worker::WorkerOptions;
 use crate::workflow::RetryPolicy;
 use crate::{Error, ErrorKind, Result};
@@ -81,7 +85,8 @@ impl QueueUrl {
         match self {
             Self::Sqlite(_) => cfg!(feature = "sqlite"),
             Self::Postgres(_) => cfg!(feature = "postgres"),
-            Self::Sqs { .. } | Self::Nats(_) => false,
+            Self::Sqs { .. } => cfg!(feature = "sqs"),
+            Self::Nats(_) => cfg!(feature = "nats"),
         }
     }
 
@@ -96,6 +101,17 @@ impl QueueUrl {
             Self::Sqlite(path) => Ok(Arc::new(SqliteQueue::open(path).await?)),
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => Ok(Arc::new(PostgresQueue::open(url).await?)),
+            #[cfg(feature = "sqs")]
+            Self::Sqs { url, dead_letters } => {
+                let mut builder = SqsQueue::builder(url);
+                if let Some(dead_letters) = dead_letters {
+                    builder = builder.dead_letters(dead_letters);
+                }
+                Ok(Arc::new(builder.build().await?))
+            }
+            #[cfg(feature = "nats")]
+            Self::Nats(url) => Ok(Arc::new(NatsQueue::builder(url).build().await?)),
+            #[allow(unreachable_patterns, reason = "all may be compiled in")]
             other => {
                 let why = format!("this build has no such queue; rebuild with --features {}", other.feature());
                 Err(Error::new(ErrorKind::Unsupported, why).about(other.to_string()))

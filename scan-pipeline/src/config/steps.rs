@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::mail::{EmailSpec, email};
 use super::problem::hint;
 use super::read::{Item, Section};
+use super::table::{TABLES, TableSpec, table};
 use super::text::Text;
 use super::vocabulary::{VocabularySpec, vocabulary};
 use super::webhook::{WebhookSpec, webhook};
@@ -33,6 +34,7 @@ pub(super) enum Action {
     Notify(Box<WebhookSpec>),
     Email(Box<EmailSpec>),
     Record { to: Option<Text>, prefix: Option<String> },
+    RecordToTable(Box<TableSpec>),
 }
 
 #[derive(Debug, Clone)]
@@ -71,6 +73,7 @@ impl StepSpec {
             Action::Email(spec) => format!("send an e-mail to {}", spec.to.join(", ")),
             Action::Record { to: None, .. } => String::from("keep a summary in the journal"),
             Action::Record { to: Some(to), .. } => format!("write the whole report to {}", to.value),
+            Action::RecordToTable(spec) => format!("write the result to {}", spec.to.written),
         };
         let word = does.split(' ').next().unwrap_or_default();
         if self.name == word || self.name == self.action.name() { does } else { format!("{}: {does}", self.name) }
@@ -86,7 +89,7 @@ impl Action {
             Self::Delete => "delete",
             Self::Notify(_) => "notify",
             Self::Email(_) => "email",
-            Self::Record { .. } => "record",
+            Self::Record { .. } | Self::RecordToTable(_) => "record",
         }
     }
 }
@@ -138,7 +141,11 @@ fn action(step: &Section<'_>) -> Option<Action> {
         "notify" => webhook(step).map(|spec| Action::Notify(Box::new(spec))),
         "email" => email(step).map(|spec| Action::Email(Box::new(spec))),
         "record" => {
-            let (to, prefix) = (step.text("to"), step.text("prefix"));
+            let to = step.text("to");
+            if let Some(to) = to.as_ref().filter(|to| to.value.starts_with(TABLES)) {
+                return Some(Action::RecordToTable(Box::new(table(step, to.clone()))));
+            }
+            let prefix = step.text("prefix");
             if let (None, Some(prefix)) = (&to, &prefix) {
                 prefix.mistake(step.reader, "says nothing without `to`, the bucket that records are written to");
             }

@@ -383,3 +383,32 @@ async fn files_that_are_none_are_refused_with_the_reason() {
     assert_eq!(error.kind(), ErrorKind::Config);
     assert!(error.to_string().lines().count() >= 3 && error.to_string().contains("config.toml:1:"), "{error}");
 }
+
+#[cfg(feature = "dynamodb")]
+#[test]
+fn a_result_can_be_recorded_in_a_table() {
+    const TABLE: &str = "to = \"dynamodb://scans?region=eu-central-1\"\npartition_key = \"id\"\nkeep = \"90d\"\n\
+                         columns = { verdict = \"scan_result\", etag = \"\" }";
+    const BUCKET: &str = "to = \"clean\"\nprefix = \"records/\"";
+    assert_eq!(with(BUCKET, TABLE), []);
+    let config = check(&GOOD.replacen(BUCKET, TABLE, 1)).config.expect("no mistakes");
+    config.policy().expect("it can be set up without a connection");
+    assert!(config.explain().join("\n").contains("write the result to dynamodb://scans?region=eu-central-1"));
+    for (from, to, words) in [
+        ("dynamodb://scans", "dynamodb://a b", "a table's name has"),
+        ("region", "regoin", "neither region nor endpoint"),
+        ("verdict =", "verdikt =", "did you mean `verdict`?"),
+        ("keep = \"90d\"", "keep_attribute = \"ttl\"", "says nothing without `keep`"),
+        ("partition_key = \"id\"", "prefix = \"id\"", "there is no such key"),
+    ] {
+        let problems = with(BUCKET, &TABLE.replacen(from, to, 1));
+        assert!(problems.iter().any(|problem| problem.message.contains(words)), "{to}: {problems:?}");
+    }
+}
+
+#[cfg(not(feature = "dynamodb"))]
+#[test]
+fn a_table_needs_a_build_that_has_them() {
+    let problems = with("to = \"clean\"\nprefix = \"records/\"", "to = \"dynamodb://scans\"");
+    assert!(problems[0].message.contains("rebuild with --features dynamodb"), "{problems:?}");
+}

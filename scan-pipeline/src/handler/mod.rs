@@ -10,6 +10,8 @@
 
 mod closure;
 mod delete;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 #[cfg(feature = "email")]
 mod email;
 #[cfg(test)]
@@ -37,6 +39,8 @@ use crate::{Error, ErrorKind};
 
 pub use closure::{FnHandler, from_fn};
 pub use delete::{Delete, delete};
+#[cfg(feature = "dynamodb")]
+pub use dynamodb::{Column, RecordToTable, record_to_table};
 #[cfg(feature = "email")]
 pub use email::{Email, EmailBuilder, email};
 pub use record::{RECORD_SCHEMA, Record, RecordTo, record, record_to};

@@ -22,12 +22,18 @@
 //!
 //! `testkit::queue_suite!` checks this on any implementation.
 
+#[cfg(any(feature = "nats", feature = "sqs"))]
+mod held;
+#[cfg(feature = "nats")]
+mod nats;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "sqs")]
+mod sqs;
 #[cfg(all(test, feature = "testkit", feature = "sqlite"))]
 mod tests;
 
@@ -41,12 +47,16 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::model::Timestamp;
 
+#[cfg(feature = "nats")]
+pub use nats::{NatsQueue, NatsQueueBuilder};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresQueue, PostgresQueueBuilder};
 #[cfg(all(any(feature = "sqlite", feature = "postgres"), any(test, feature = "testkit")))]
 pub use sql::TestClock;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteQueue, SqliteQueueBuilder};
+#[cfg(feature = "sqs")]
+pub use sqs::{SqsQueue, SqsQueueBuilder};
 
 /// A queue; the module page has the contract.
 #[async_trait]

@@ -1,13 +1,12 @@
 //! One server of a kind for all tests of this program, and fresh buckets on it.
 
-use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use scan_pipeline::objects::{S3Bucket, S3BucketBuilder, S3Keys};
-use scan_pipeline_tests::servers::{Running, S3Server, start};
+use scan_pipeline_tests::servers::{Running, S3Server, keep_for_process, start};
 
 /// The server, started for the first test that asks; `None` where it is not installed.
 pub(crate) fn server(kind: S3Server) -> Option<&'static Running> {
@@ -21,21 +20,10 @@ pub(crate) fn server(kind: S3Server) -> Option<&'static Running> {
     };
     slot.get_or_init(|| {
         let running = start(kind)?;
-        sweep(running.dir().parent().expect("the directory of all runs"));
-        std::fs::write(running.dir().join("owner"), std::process::id().to_string()).expect("is writable");
+        keep_for_process(running.dir());
         Some(running)
     })
     .as_ref()
-}
-
-/// What is static is never dropped: the data of an earlier run of this program goes with the next.
-fn sweep(runs: &Path) {
-    for entry in std::fs::read_dir(runs).expect("is readable").flatten() {
-        let owner = std::fs::read_to_string(entry.path().join("owner"));
-        if owner.is_ok_and(|pid| Path::new("/proc/self").exists() && !Path::new("/proc").join(pid).exists()) {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
 }
 
 /// A client without our code, to set up and to look behind its back.

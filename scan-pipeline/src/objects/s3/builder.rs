@@ -4,19 +4,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_config::BehaviorVersion;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    Credentials, ProvideCredentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-    SharedCredentialsProvider, StalledStreamProtectionConfig,
-};
+use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::types::BucketVersioningStatus;
-use aws_smithy_http_client::tls;
 
 use super::error::Failure;
 use super::list::Marks;
 use super::{Inner, S3Bucket, S3Keys, Versioning};
+use crate::aws::{Connection, connection_methods};
 use crate::model::BucketUrl;
 use crate::{Error, ErrorKind, Result};
 
@@ -30,17 +24,11 @@ const MOST_COPY: u64 = 5 << 30;
 pub struct S3BucketBuilder {
     bucket: String,
     url: Option<BucketUrl>,
-    endpoint: Option<String>,
+    connection: Connection,
     path_style: Option<bool>,
-    region: Option<String>,
-    credentials: Option<SharedCredentialsProvider>,
     keys: Option<S3Keys>,
     versions: Option<bool>,
     conditional_delete: Option<bool>,
-    attempts: u32,
-    connect_timeout: Duration,
-    read_timeout: Duration,
-    operation_timeout: Duration,
     part_size: u64,
     copy_threshold: u64,
     copy_part_size: u64,
@@ -48,10 +36,8 @@ pub struct S3BucketBuilder {
 
 impl fmt::Debug for S3BucketBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the credentials.
         let mut out = f.debug_struct("S3BucketBuilder");
-        out.field("bucket", &self.bucket).field("endpoint", &self.endpoint).field("region", &self.region);
-        out.finish_non_exhaustive()
+        out.field("bucket", &self.bucket).field("connection", &self.connection).finish_non_exhaustive()
     }
 }
 
@@ -60,17 +46,11 @@ impl S3BucketBuilder {
         Self {
             bucket,
             url: None,
-            endpoint: None,
+            connection: Connection::new(Duration::from_secs(60), Duration::from_secs(15 * 60)),
             path_style: None,
-            region: None,
-            credentials: None,
             keys: None,
             versions: None,
             conditional_delete: None,
-            attempts: 3,
-            connect_timeout: Duration::from_secs(5),
-            read_timeout: Duration::from_secs(60),
-            operation_timeout: Duration::from_secs(15 * 60),
             part_size: 8 << 20,
             copy_threshold: MOST_COPY,
             copy_part_size: 256 << 20,
@@ -96,43 +76,15 @@ impl S3BucketBuilder {
         Ok(builder)
     }
 
-    /// Where the server is, such as `http://127.0.0.1:9000`. Default: Amazon's for the region.
-    #[must_use]
-    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        self.endpoint = Some(endpoint.into().trim_end_matches('/').to_owned());
-        self
-    }
+    connection_methods!(
+        read: "60 seconds.",
+        operation: "15 minutes, since Amazon takes minutes for large copies."
+    );
 
     /// Whether the bucket's name is in the path, not in the host name. Default: yes at an endpoint of your own.
     #[must_use]
     pub fn path_style(mut self, path_style: bool) -> Self {
         self.path_style = Some(path_style);
-        self
-    }
-
-    /// The region. Default: what the environment and the profile say; `us-east-1` at an endpoint of your own.
-    #[must_use]
-    pub fn region(mut self, region: impl Into<String>) -> Self {
-        self.region = Some(region.into());
-        self
-    }
-
-    /// An access key, its secret and, for temporary ones, the session token. Default: the SDK's chain (environment,
-    /// profile, web identity, ECS, EC2).
-    #[must_use]
-    pub fn credentials(
-        self,
-        access_key: impl Into<String>,
-        secret_key: impl Into<String>,
-        session_token: Option<String>,
-    ) -> Self {
-        self.credentials_provider(Credentials::new(access_key, secret_key, session_token, None, "explicit"))
-    }
-
-    /// Credentials from a provider of the SDK, such as one that assumes a role.
-    #[must_use]
-    pub fn credentials_provider(mut self, provider: impl ProvideCredentials + 'static) -> Self {
-        self.credentials = Some(SharedCredentialsProvider::new(provider));
         self
     }
 
@@ -158,35 +110,6 @@ impl S3BucketBuilder {
     #[must_use]
     pub fn conditional_delete(mut self, honoured: bool) -> Self {
         self.conditional_delete = Some(honoured);
-        self
-    }
-
-    /// How often a request is tried, with growing and jittered waits in between. Default 3.
-    #[must_use]
-    pub fn attempts(mut self, attempts: u32) -> Self {
-        self.attempts = attempts.max(1);
-        self
-    }
-
-    /// Longest time for a connection. Default 5 seconds.
-    #[must_use]
-    pub fn connect_timeout(mut self, limit: Duration) -> Self {
-        self.connect_timeout = limit;
-        self
-    }
-
-    /// Longest time until an answer begins, and in which nothing of a body comes. Default 60 seconds.
-    #[must_use]
-    pub fn read_timeout(mut self, limit: Duration) -> Self {
-        self.read_timeout = limit;
-        self
-    }
-
-    /// Longest time for one request with its repetitions; the body that is read afterwards is not part of it. Default
-    /// 15 minutes, since Amazon takes minutes for large copies.
-    #[must_use]
-    pub fn operation_timeout(mut self, limit: Duration) -> Self {
-        self.operation_timeout = limit;
         self
     }
 
@@ -221,8 +144,8 @@ impl S3BucketBuilder {
     pub async fn build(self) -> Result<S3Bucket> {
         let url = self.address()?;
         let client = self.client().await.map_err(|error| error.about(url.as_str()))?;
-        let conditional_delete = self.conditional_delete.unwrap_or(self.endpoint.is_none());
-        let keys = self.keys.unwrap_or(if self.endpoint.is_some() { S3Keys::Paths } else { S3Keys::Exact });
+        let conditional_delete = self.conditional_delete.unwrap_or(self.connection.endpoint.is_none());
+        let keys = self.keys.unwrap_or(if self.connection.endpoint.is_some() { S3Keys::Paths } else { S3Keys::Exact });
         let mut inner = Inner {
             client,
             keys,
@@ -248,13 +171,8 @@ impl S3BucketBuilder {
         if self.bucket.is_empty() || self.bucket.contains(|c: char| "/?#%".contains(c) || c.is_whitespace()) {
             return wrong("is no name of a bucket; a prefix is not part of it");
         }
-        if let Some(endpoint) = &self.endpoint {
-            let url = url::Url::parse(endpoint).ok().filter(|url| url.has_host() && url.scheme().starts_with("http"));
-            if url.is_none() {
-                return wrong("the endpoint is no address such as http://127.0.0.1:9000");
-            }
-        }
-        match (&self.url, &self.endpoint) {
+        self.connection.check().map_err(|error| error.about(self.bucket.clone()))?;
+        match (&self.url, &self.connection.endpoint) {
             (Some(url), _) => Ok(url.clone()),
             (None, None) => format!("s3://{}", self.bucket).parse(),
             (None, Some(endpoint)) => format!("s3://{}?endpoint={endpoint}", self.bucket).parse(),
@@ -262,53 +180,9 @@ impl S3BucketBuilder {
     }
 
     async fn client(&self) -> Result<aws_sdk_s3::Client> {
-        // One for each bucket: its connections belong to the runtime that made them.
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
-        let region = self.region.clone().or_else(|| self.endpoint.is_some().then(|| String::from("us-east-1")));
-        let mut at_an_endpoint = self.endpoint.is_some();
-        let mut config = match (&self.credentials, &region) {
-            // Nothing of the environment is looked at when everything was said.
-            (Some(credentials), Some(region)) => aws_sdk_s3::Config::builder()
-                .credentials_provider(credentials.clone())
-                .region(Region::new(region.clone())),
-            (credentials, region) => {
-                let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
-                if let Some(region) = region {
-                    loader = loader.region(Region::new(region.clone()));
-                }
-                if let Some(credentials) = credentials {
-                    loader = loader.credentials_provider(credentials.clone());
-                }
-                let shared = loader.load().await;
-                if shared.region().is_none() {
-                    let why = "no region is known: set one, or AWS_REGION, or one in the profile";
-                    return Err(Error::new(ErrorKind::Config, why));
-                }
-                at_an_endpoint |= shared.endpoint_url().is_some();
-                aws_sdk_s3::config::Builder::from(&shared)
-            }
-        };
-        if let Some(endpoint) = &self.endpoint {
-            config = config.endpoint_url(endpoint);
-        }
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(self.connect_timeout)
-            .read_timeout(self.read_timeout)
-            .operation_timeout(self.operation_timeout)
-            .build();
-        let retries = RetryConfig::standard()
-            .with_max_attempts(self.attempts)
-            .with_initial_backoff(Duration::from_millis(100))
-            .with_max_backoff(Duration::from_secs(5));
-        let config = config
-            .behavior_version(BehaviorVersion::latest())
-            .http_client(http)
-            .force_path_style(self.path_style.unwrap_or(at_an_endpoint))
-            .timeout_config(timeouts)
-            .retry_config(retries)
-            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(self.read_timeout).build())
+        let shared = self.connection.load().await?;
+        let config = aws_sdk_s3::config::Builder::from(&shared)
+            .force_path_style(self.path_style.unwrap_or(shared.endpoint_url().is_some()))
             // Servers other than Amazon's know neither trailers nor all the sums. Bodies are signed with their SHA-256.
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)

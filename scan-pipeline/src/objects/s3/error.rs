@@ -4,12 +4,11 @@
 //! same kinds.
 
 use std::error::Error as StdError;
-use std::fmt;
-use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use crate::aws::error::read;
 use crate::{Error, ErrorKind};
 
 /// A request that failed, with what the operation has to decide on, and the error that it is for everybody else.
@@ -61,46 +60,15 @@ where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
     fn from(why: SdkError<E, HttpResponse>) -> Self {
-        if let Some(answer) = why.raw_response() {
-            let status = answer.status().as_u16();
-            let header = |name: &str| answer.headers().get(name).map(str::to_owned);
-            let meta = why.as_service_error().map(ProvideErrorMetadata::meta);
-            let code = meta.and_then(|meta| meta.code()).map(str::to_owned);
-            let said = Said {
-                status,
-                code: code.clone(),
-                message: meta.and_then(|meta| meta.message()).map(str::to_owned),
-                request: header("x-amz-request-id"),
-            };
-            let marker = header("x-amz-delete-marker").is_some_and(|marker| marker == "true");
-            let after = header("retry-after").and_then(|wait| wait.trim().parse().ok()).map(Duration::from_secs);
-            let error = from_answer(status, code.as_deref().unwrap_or_default(), marker).with_source(said);
-            let error = match after {
-                Some(after) if error.is_retryable() => error.after(after),
-                _ => error,
-            };
-            return Self { status: Some(status), code, error };
+        let marker = why.raw_response().and_then(|answer| answer.headers().get("x-amz-delete-marker"));
+        let marker = marker.is_some_and(|marker| marker == "true");
+        match read(&why, "the bucket") {
+            Ok(said) => {
+                let error = from_answer(said.status, said.code(), marker);
+                Self { status: Some(said.status), code: said.code.clone(), error: said.cause(error) }
+            }
+            Err(error) => Self { status: None, code: None, error },
         }
-        let chain = chain(&why);
-        let error = match &why {
-            SdkError::TimeoutError(_) => Error::new(ErrorKind::Timeout, "the bucket did not answer in time"),
-            // The words are all there is to tell it by: the types are those of private crates.
-            _ if chain.contains("provider was not enabled")
-                || chain.contains("provider was not properly configured") =>
-            {
-                Error::new(ErrorKind::Denied, "there are no credentials for the bucket; see S3BucketBuilder")
-            }
-            // Who gives them out may be back in a moment.
-            _ if chain.contains("credentials") => {
-                Error::new(ErrorKind::Unavailable, "the credentials for the bucket could not be loaded")
-            }
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => {
-                Error::new(ErrorKind::Timeout, "the bucket did not answer in time")
-            }
-            SdkError::DispatchFailure(_) => Error::new(ErrorKind::Unavailable, "the bucket could not be reached"),
-            _ => Error::new(ErrorKind::InvalidInput, "the request cannot be made"),
-        };
-        Self { status: None, code: None, error: error.with_source(chain) }
     }
 }
 
@@ -139,44 +107,6 @@ fn from_answer(status: u16, code: &str, delete_marker: bool) -> Error {
         (400..=499, _) => Error::new(Kind::InvalidInput, "the server refuses the request"),
         _ => Error::new(Kind::Unavailable, "the answer could not be understood"),
     }
-}
-
-/// What the server said.
-#[derive(Debug)]
-struct Said {
-    status: u16,
-    code: Option<String>,
-    message: Option<String>,
-    request: Option<String>,
-}
-
-impl fmt::Display for Said {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HTTP {}", self.status)?;
-        for part in [&self.code, &self.message].into_iter().flatten() {
-            write!(f, " {part}")?;
-        }
-        match &self.request {
-            Some(id) => write!(f, " (request {id})"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl StdError for Said {}
-
-/// A cause and its own causes in one line: the outer ones say little more than "dispatch failure".
-pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
-    let mut said: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let cause = error.to_string();
-        next = error.source();
-        if said.last().is_none_or(|last| !last.contains(&cause)) {
-            said.push(cause);
-        }
-    }
-    said.join(": ")
 }
 
 #[cfg(test)]

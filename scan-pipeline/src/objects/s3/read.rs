@@ -10,8 +10,9 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use sha2::{Digest, Sha256};
 
-use super::error::{Failure, chain};
+use super::error::Failure;
 use super::{Inner, Pin, quoted, unquoted};
+use crate::aws::error::chain;
 use crate::model::{ContentDigest, ObjectRef, Timestamp};
 use crate::objects::{ObjectInfo, ObjectRead};
 use crate::{Error, ErrorKind, Result};

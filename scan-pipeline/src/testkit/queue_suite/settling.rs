@@ -40,8 +40,11 @@ pub async fn each_of_a_batch_has_its_own_answer(fixture: &QueueFixture) {
     fixture.counts(0, 0, 2, 1).await;
 }
 
-/// A retry does not come before its time, and then with a higher number.
+/// A retry does not come before its time, and then with a higher number, where there are delays.
 pub async fn a_retry_comes_after_its_time(fixture: &QueueFixture) {
+    if fixture.queue.caps().max_delay < fixture.shortest {
+        return;
+    }
     fixture.put(&["soon", "late"]).await;
     let deliveries = fixture.take(2, LONG).await;
     let retries = deliveries.iter().map(|one| {
@@ -56,9 +59,12 @@ pub async fn a_retry_comes_after_its_time(fixture: &QueueFixture) {
     fixture.counts(0, 1, 1, 0).await;
 }
 
-/// A delayed message does not come before its time.
+/// A delayed message does not come before its time, where there are delays.
 pub async fn a_delayed_message_comes_later(fixture: &QueueFixture) {
     let most = fixture.queue.caps().max_delay;
+    if most < fixture.shortest {
+        return;
+    }
     fixture.enqueue(&[message("late").delay(most), message("soon").delay(fixture.shortest), message("now")]).await;
     let first = fixture.one(LONG).await;
     assert_eq!((text(&first), first.attempt), ("now", 1));
