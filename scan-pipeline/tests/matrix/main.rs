@@ -215,3 +215,15 @@ fn sqlite_loses_nothing_and_repeats_nothing_wherever_it_dies() {
         }
     }
 }
+
+#[cfg(feature = "postgres")]
+#[test]
+fn postgres_loses_nothing_and_repeats_nothing_wherever_it_dies() {
+    let Some(server) = scan_pipeline_tests::postgres::shared() else { return };
+    for point in POINTS {
+        for before in [true, false] {
+            let database = server.database();
+            run(&Backend::Postgres(database.url()), point, before);
+        }
+    }
+}

@@ -131,7 +131,9 @@ impl Inner {
 }
 
 /// Messages on their way to a caller. If nobody takes them, they go back.
-struct Handed(Option<(Vec<(Ticket, Delivery)>, Arc<Inner>)>);
+struct Handed(Option<(Leased, Arc<Inner>)>);
+
+type Leased = Vec<(Ticket, Delivery)>;
 
 impl Handed {
     fn take(mut self) -> Vec<Delivery> {
