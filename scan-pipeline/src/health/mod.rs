@@ -3,8 +3,8 @@
 //! When something outside keeps failing, asking it again for each object helps nobody. After some failures in a row its
 //! breaker opens: calls fail at once, as retryable, with the time after which it will be tried again. Then one call goes
 //! through as a probe; if it succeeds, everything does. A failure counts when it says that the other side is not there
-//! or does not answer ([`ErrorKind::Unavailable`], [`ErrorKind::Timeout`], [`ErrorKind::Io`]); that a key is gone or access
-//! to it denied is an answer.
+//! or does not answer ([`Unavailable`](crate::ErrorKind::Unavailable), [`Timeout`](crate::ErrorKind::Timeout),
+//! [`Io`](crate::ErrorKind::Io)); that a key is gone or access to it denied is an answer.
 
 mod breaker;
 mod guarded;

@@ -35,7 +35,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] when the address is in none of the buckets.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the address is in none of the buckets.
     pub fn process_prefix(&self, url: &str) -> Result<impl Stream<Item = Progress> + Send + 'static + use<>> {
         let (bucket, prefix) = self.shared.buckets.within(url)?;
         let bucket = std::sync::Arc::clone(bucket);
