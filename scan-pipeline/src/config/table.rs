@@ -41,11 +41,9 @@ pub(super) fn table(step: &Section<'_>, to: Text) -> TableSpec {
         attribute.mistake(reader, "says nothing without `keep`, how long an item is kept");
     }
     let attribute = attribute.map_or_else(|| String::from("expires_at"), |attribute| attribute.value);
-    let columns = step.section("columns").map(|section| {
-        section.read(|columns| {
-            let entries = columns.entries().into_iter();
-            entries.filter_map(|(name, _, item)| Some((name, item.text()?))).collect::<Vec<_>>()
-        })
+    let columns = step.section("columns").map(|columns| {
+        let entries = columns.entries().into_iter();
+        entries.filter_map(|(name, _, item)| Some((name, item.text()?))).collect::<Vec<_>>()
     });
     let spec = TableSpec {
         partition_key,
