@@ -5,11 +5,10 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 
 use super::message::ChunkObject;
-use super::{Around, find};
+use super::{Around, Outcome, find};
 use crate::model::{BucketUrl, ObjectRef, Verdict};
 use crate::pipeline::{Again, Attended, Processed};
 use crate::store::{Counters, Job, JobId, JobState, Rescan, TaskState};
-use crate::worker::Outcome;
 use crate::{Error, ErrorKind, Result};
 
 /// Objects of one chunk at work at a time; the share of all chunks is divided among them as they come.

@@ -3,13 +3,12 @@
 use bytes::BytesMut;
 use futures_util::TryStreamExt;
 
-use super::Around;
 use super::list::{Listed, damaged};
+use super::{Around, Outcome};
 use crate::model::ObjectRef;
 use crate::objects::Buckets;
 use crate::source::inventory::{Cursor, Manifest, RowOptions, Rows};
 use crate::store::{Job, JobSource, Shard};
-use crate::worker::Outcome;
 use crate::{Error, ErrorKind, Result};
 
 /// Most bytes of a manifest.

@@ -1,12 +1,11 @@
 //! Listing a shard: pages become chunks, and the cursor is stored behind each.
 
 use super::message::{ChunkObject, LARGEST};
-use super::{Around, JobMessage, enqueue, find, shard_message};
+use super::{Around, JobMessage, Outcome, enqueue, find, shard_message};
 use crate::model::{BucketUrl, ObjectRef};
 use crate::objects::{KeyRange, Page};
 use crate::queue::{Lane, NewMessage};
 use crate::store::{Advance, Job, JobId, JobSource, JobState, Shard};
-use crate::worker::Outcome;
 use crate::{Error, ErrorKind, Result};
 
 /// Pages of one turn. Then the shard takes its place in the queue again, behind others who wait.

@@ -22,6 +22,7 @@ mod chunk;
 mod inventory;
 mod list;
 mod message;
+mod outcome;
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,10 +35,11 @@ use crate::objects::Buckets;
 use crate::pipeline::Pipeline;
 use crate::queue::{Lane, NewMessage, Queue};
 use crate::store::{Counters, Job, JobId, JobSource, JobState, JobStore, NewJob, Rescan, ShardRange};
-use crate::worker::Outcome;
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) use message::JobMessage;
+pub use outcome::Outcome;
+pub(crate) use outcome::short;
 
 /// A shard that nobody has moved on for this long is rung for again: its message may have been lost with a queue.
 const SILENT: Duration = Duration::from_secs(600);

@@ -37,7 +37,7 @@ use crate::store::JobStore;
 use crate::workflow::RetryPolicy;
 use crate::{Error, ErrorKind, Result};
 
-pub use message::Outcome;
+pub use crate::job::Outcome;
 pub use run::Stopped;
 
 /// How a worker works.

@@ -10,9 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::inflight::{InFlight, InHand};
-use super::message::Outcome;
 use super::settler::{self, Ended};
-use super::{Worker, WorkerOptions};
+use super::{Outcome, Worker, WorkerOptions};
 use crate::job::{self, JobMessage};
 use crate::queue::{Delivery, NewMessage, Settle};
 
