@@ -22,6 +22,8 @@ const ENCODING: &str = "scan-pipeline.encoding";
 const BASE64: &str = "base64";
 /// Before the encoded body, so that an empty one has a character.
 const ENCODED: &str = "base64:";
+/// What tenant and lane take beside a body, for most names.
+const ROOM: usize = 1024;
 /// Most attributes of a message.
 const MOST_ATTRIBUTES: usize = 10;
 /// Most characters of a group or a deduplication id.
@@ -70,6 +72,13 @@ pub(super) struct Form {
     pub(super) groups: bool,
     /// Most bytes of a message.
     pub(super) most: usize,
+}
+
+impl Form {
+    /// Most bytes of a body of ours: tenant and lane come on top of it.
+    pub(super) fn largest_body(self) -> usize {
+        self.most.saturating_sub(ROOM)
+    }
 }
 
 /// A message that was received, with what it takes to send it on.
@@ -178,6 +187,10 @@ const NOBODY: &str = "-";
 
 /// A new message, in the queue's form.
 pub(super) fn outgoing(message: &NewMessage, form: Form) -> Result<Outgoing> {
+    if message.body.len() > form.largest_body() {
+        let why = format!("the body has {} bytes, and {} is the most", message.body.len(), form.largest_body());
+        return Err(Error::new(ErrorKind::TooLarge, why));
+    }
     if let Some(c) = message.tenant.chars().find(|c| !is_allowed(*c)) {
         let name = if c == '\0' { " (NUL)" } else { "" };
         let why = format!("SQS does not take the character U+{:04X}{name}, which is in the tenant", u32::from(c));
@@ -287,10 +300,11 @@ mod tests {
 
     #[test]
     fn attributes_count() {
-        let most = 20 + TENANT.len() + "String".len();
-        let form = Form { most, ..FORM };
-        assert!(outgoing(&NewMessage::new("x".repeat(19)).tenant("t"), form).is_ok());
-        let error = outgoing(&NewMessage::new("x".repeat(20)).tenant("t"), form).expect_err("refused");
+        let form = Form { most: ROOM + 20, ..FORM };
+        assert!(outgoing(&NewMessage::new("x".repeat(20)).tenant("t".repeat(500)), form).is_ok());
+        let error = outgoing(&NewMessage::new("x".repeat(21)), form).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::TooLarge);
+        let error = outgoing(&NewMessage::new("x".repeat(20)).tenant("t".repeat(ROOM)), form).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::TooLarge);
     }
 

@@ -32,8 +32,6 @@ const LONGEST_LEASE: Duration = Duration::from_secs(12 * 3600);
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// For how long a FIFO queue knows a deduplication id.
 const DEDUPE: Duration = Duration::from_secs(300);
-/// What tenant and lane take beside a body, for most names.
-const ROOM: usize = 1024;
 
 /// A queue on SQS, standard or FIFO. Clones are the same queue.
 ///
@@ -114,7 +112,7 @@ impl Queue for SqsQueue {
         let fifo = self.0.form.fifo;
         QueueCaps {
             max_batch: batch::MOST,
-            max_body: self.0.form.most.saturating_sub(ROOM),
+            max_body: self.0.form.largest_body(),
             max_lease: Some(LONGEST_LEASE),
             // A FIFO queue delays all of its messages or none.
             max_delay: if fifo { Duration::ZERO } else { LONGEST_DELAY },
