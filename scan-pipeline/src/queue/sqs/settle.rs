@@ -15,6 +15,11 @@ const MARGIN: Duration = Duration::from_secs(2);
 /// For how long a message stays hidden that is being settled.
 const WHILE_SETTLING: i32 = 60;
 
+/// What SQS still allows of a lease. It counts from when it sent the message, whole seconds, and we from when it came.
+fn left(since: Instant) -> Duration {
+    LONGEST_LEASE.saturating_sub(MARGIN).saturating_sub(since.elapsed())
+}
+
 /// A message to settle, on its way.
 struct Case {
     /// Its place among those that the caller gave.
@@ -40,7 +45,7 @@ impl Inner {
             let ttl = match self.leases.standing(id, handle) {
                 Standing::Over => continue,
                 Standing::Unknown => *ttl,
-                Standing::Held(term) => (*ttl).min(LONGEST_LEASE.saturating_sub(term.since.elapsed())),
+                Standing::Held(term) => (*ttl).min(left(term.since)),
             };
             // What is left of the twelve hours is no lease any more.
             if ttl >= Duration::from_secs(1) || leases[at].1 < Duration::from_secs(1) {
@@ -82,8 +87,8 @@ impl Inner {
             let what = match (settle, term) {
                 (Settle::Done, _) => What::Done,
                 (Settle::Retry { after }, term) => {
-                    let held = term.map_or(Duration::ZERO, |term| term.since.elapsed());
-                    What::Retry(seconds(*after, LONGEST_LEASE.saturating_sub(held)))
+                    let most = term.map_or(LONGEST_LEASE, |term| left(term.since));
+                    What::Retry(seconds(*after, most))
                 }
                 (Settle::Dead { reason }, Some(term)) => What::Dead { message: term.what, reason: reason.clone() },
                 (Settle::Dead { .. }, None) => {
