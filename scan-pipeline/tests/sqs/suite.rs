@@ -115,7 +115,7 @@ macro_rules! on {
     };
 }
 
+// Not moto's FIFO queues: many receivers at a time get the same message, and a duplicate takes another's place.
 on!(moto, Broker::Moto, false);
-on!(moto_fifo, Broker::Moto, true);
 on!(elasticmq, Broker::ElasticMq, false);
 on!(elasticmq_fifo, Broker::ElasticMq, true);
