@@ -1,13 +1,14 @@
 //! The parts of the benches: definitions and files to scan, the bare loop to compare with, and the clock.
 //!
-//! The programs are in `src/bin` (`side-by-side`, `pipeline`, `peers`, `generate-definitions`), the micro benches in `benches`;
-//! `README.md` says how they measure and what came out.
+//! The programs are in `src/bin` (`side-by-side`, `pipeline`, `stores`, `queue`, `peers`, `generate-definitions`), the micro
+//! benches in `benches`; `README.md` says how they measure and what came out.
 
 pub mod bare;
 pub mod definitions;
 pub mod files;
 pub mod make;
 pub mod measure;
+pub mod queue;
 pub mod rates;
 pub mod remote;
 pub mod rng;

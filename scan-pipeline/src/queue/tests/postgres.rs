@@ -1,7 +1,9 @@
 //! The behaviour suite and the model on PostgreSQL, and what only a server that is shared can show.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use scan_pipeline_tests::cutter::Cutter;
 use scan_pipeline_tests::postgres::{self, Database};
 
 use super::*;
@@ -185,6 +187,57 @@ async fn who_waits_is_woken_after_a_lost_connection() {
 fn listeners(database: &Database<'_>) -> usize {
     let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     database.psql(sql).parse().expect("a number")
+}
+
+/// Connections are cut in the midst of calls. A call that fails says that another try may help; what was acknowledged is
+/// delivered until it is settled, and what was settled is not delivered any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_connections_lose_nothing() {
+    let Some(server) = postgres::shared() else { return };
+    let database = server.database();
+    let cutter = Cutter::to(server.address());
+    let clock = TestClock::default();
+    let queue = open(&database.url_at(cutter.address()), clock.clone()).await;
+    let mut failed = 0;
+    let mut failure = |error: crate::Error| {
+        assert!(error.is_retryable(), "{error}");
+        failed += 1;
+    };
+    let (mut known, mut settled, mut open_ended) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for round in 0..150_u64 {
+        cutter.cut_after(round * 97 % 2500);
+        let body = round.to_string();
+        match queue.enqueue(&[NewMessage::new(body.clone())]).await.expect("answers").remove(0) {
+            Ok(_) => assert!(known.insert(body)),
+            Err(error) => failure(error),
+        }
+        for delivery in queue.lease(2, LONG, Duration::ZERO).await.unwrap_or_else(|error| {
+            failure(error);
+            Vec::new()
+        }) {
+            let body = String::from_utf8(delivery.body.to_vec()).expect("text");
+            match queue.settle(&[(delivery.receipt, Settle::Done)]).await {
+                Ok(held) => {
+                    assert_eq!(held, [Held::Held]);
+                    assert!(settled.insert(body), "it was settled already");
+                }
+                Err(error) => {
+                    failure(error);
+                    open_ended.insert(body);
+                }
+            }
+        }
+    }
+    assert!(failed > 10, "the control: {failed} calls failed");
+    // Leases whose answers did not come run out.
+    clock.advance(LONG * 2);
+    let left: BTreeSet<_> = all(&open(&database.url(), clock).await).await.into_iter().map(|(body, _)| body).collect();
+    assert_eq!(settled.intersection(&left).count(), 0, "settled, and delivered again");
+    let lost: Vec<_> = known
+        .iter()
+        .filter(|body| !settled.contains(*body) && !open_ended.contains(*body) && !left.contains(*body))
+        .collect();
+    assert_eq!(lost, Vec::<&String>::new(), "acknowledged, and never seen again");
 }
 
 /// Flows and keys that say nothing any more do not pile up.
