@@ -95,7 +95,16 @@ impl Side {
     ///
     /// When the definitions cannot be loaded.
     pub fn ours(definitions: &Path, threads: usize) -> Result<Self> {
-        let side = Self::Ours(EngineBuilder::new().definitions(definitions).threads(threads).build()?);
+        Self::of(EngineBuilder::new().definitions(definitions).threads(threads).build()?)
+    }
+
+    /// `clamav-core` by an engine that is there already.
+    ///
+    /// # Errors
+    ///
+    /// When it does not find what it has to.
+    pub fn of(engine: Engine) -> Result<Self> {
+        let side = Self::Ours(engine);
         side.prove()?;
         Ok(side)
     }

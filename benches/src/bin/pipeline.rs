@@ -45,6 +45,8 @@ fn main() -> Result<ExitCode> {
     let rounds = number("--rounds", if quick { 1 } else { 2 })?;
     let server = option("--server").unwrap_or_else(|| String::from("versitygw"));
     if flag("--child") {
+        // As `scan-pipeline run` and `work` do.
+        scan_pipeline::clamav::prefer_throughput()?;
         child(objects, rounds, &server, latency)?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -129,15 +131,10 @@ fn child(objects: usize, rounds: usize, server: &str, latency: Duration) -> Resu
     let definitions = files::target_dir().join("bench-definitions");
     let process = number("--process", 0)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let load = || ClamAv::builder().definitions(&definitions).threads(THREADS).build();
-    // Where in memory an engine lies makes a difference of its own.
-    let (bare, engine) = if process % 2 == 0 {
-        let bare = Side::ours(&definitions, THREADS)?;
-        (bare, runtime.block_on(load())?)
-    } else {
-        let engine = runtime.block_on(load())?;
-        (Side::ours(&definitions, THREADS)?, engine)
-    };
+    let load = ClamAv::builder().definitions(&definitions).threads(THREADS).build();
+    // Where in memory an engine lies makes a difference of its own, so all of them have the same.
+    let engine = runtime.block_on(load)?;
+    let bare = Side::of(engine.handle().engine()?)?;
     let files = files::prepare(&files::target_dir().join("bench-files"))?;
     // By another order than that of their kinds, so that the large ones are not all at one place.
     let files: Vec<BenchFile> = (0..objects).map(|number| files[number * 101 % files.len()].clone()).collect();

@@ -92,6 +92,7 @@ where
 }
 
 /// The error of a failed request, where the status and the code of an answer say it all.
+#[cfg(any(feature = "dynamodb", feature = "sqs"))]
 pub(crate) fn failure<E>(why: &SdkError<E, HttpResponse>, whom: &str, error: fn(u16, &str) -> Error) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,

@@ -91,7 +91,7 @@ impl Spool {
         if let Some(size) = announced.filter(|size| *size > self.options.max_size) {
             return Err(self.too_large(&format!("{size} bytes are announced")));
         }
-        let mut taker = Taker::new(self);
+        let mut taker = Taker::new(self, announced);
         let started = Instant::now();
         let mut progress = started;
         let mut stream = pin!(stream);
@@ -181,6 +181,8 @@ struct Taker<'a> {
     spool: &'a Spool,
     hash: Sha256,
     size: u64,
+    /// As many bytes as were announced, so that none of them is copied again when there are more.
+    announced: u64,
     body: Taking,
 }
 
@@ -190,9 +192,9 @@ enum Taking {
 }
 
 impl<'a> Taker<'a> {
-    fn new(spool: &'a Spool) -> Self {
+    fn new(spool: &'a Spool, announced: Option<u64>) -> Self {
         let body = Taking::Memory { bytes: BytesMut::new(), reserved: None, room: 0 };
-        Self { spool, hash: Sha256::new(), size: 0, body }
+        Self { spool, hash: Sha256::new(), size: 0, announced: announced.unwrap_or_default(), body }
     }
 
     async fn take(&mut self, part: Bytes) -> Result<()> {
@@ -202,7 +204,13 @@ impl<'a> Taker<'a> {
             self.spill().await?;
         }
         match &mut self.body {
-            Taking::Memory { bytes, .. } => bytes.extend_from_slice(&part),
+            Taking::Memory { bytes, .. } => {
+                if bytes.is_empty() {
+                    // No more than the threshold, and the system gives no memory for what never comes.
+                    bytes.reserve(usize::try_from(self.announced).unwrap_or_default());
+                }
+                bytes.extend_from_slice(&part);
+            }
             Taking::File(file) => file.write_all(&part).await.map_err(not_written)?,
         }
         Ok(())
@@ -211,7 +219,7 @@ impl<'a> Taker<'a> {
     /// Whether the content so far may stay in memory; takes more of the budget where it needs to.
     fn fits(&mut self) -> bool {
         let Taking::Memory { reserved, room, .. } = &mut self.body else { return true };
-        if self.size > self.spool.options.memory_threshold {
+        if self.size.max(self.announced) > self.spool.options.memory_threshold {
             return false;
         }
         if self.size <= *room {

@@ -135,6 +135,12 @@ impl ClamAv {
         ClamAvBuilder::default()
     }
 
+    /// The engine underneath, for scans beside the pipeline that need not load the definitions once more: clamav-core's
+    /// calls block, take paths and descriptors, and share the scan threads with this one.
+    pub fn handle(&self) -> &Arc<core::EngineHandle> {
+        &self.handle
+    }
+
     /// Whether the definitions on disk are others than the loaded ones. Reads all of them.
     ///
     /// # Errors

@@ -59,8 +59,8 @@ fn main() -> ExitCode {
     log();
     finish(match cli.command {
         Command::Scan(options) => scan::run(&options),
-        Command::Run(options) => wait_for(run::run(&options)),
-        Command::Work(options) => wait_for(work::run(&options)),
+        Command::Run(options) => scan_much(run::run(&options)),
+        Command::Work(options) => scan_much(work::run(&options)),
         Command::Jobs(options) => wait_for(jobs::run(&options)),
         Command::DeadLetters(options) => wait_for(dead_letters::run(&options)),
         Command::Config(ConfigCommand::Check { file, json }) => wait_for(check::run(&file, json)),
@@ -88,6 +88,14 @@ fn wait_for(command: impl Future<Output = std::io::Result<u8>>) -> std::io::Resu
     // What still reads or scans was given up, and is waited for by nobody.
     runtime.shutdown_background();
     code
+}
+
+/// The same for one that is there to scan: its other threads leave the processor to its scans.
+fn scan_much(command: impl Future<Output = std::io::Result<u8>>) -> std::io::Result<u8> {
+    if let Err(why) = scan_pipeline::clamav::prefer_throughput() {
+        tracing::debug!(error = %why, "scans are interrupted more often than they need to be");
+    }
+    wait_for(command)
 }
 
 /// Says on standard error what went wrong; file names in it may come from strangers.

@@ -3,19 +3,25 @@
 //! Each of these gives two results in one. The inner one is the answer; a refusal there has written nothing. With the
 //! outer one the transaction has failed, and has to be undone.
 
+use std::collections::HashMap;
+
 use sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sqlx::{AssertSqlSafe, Encode, Sqlite, Type};
 
 use super::rows;
-use crate::model::{ObjectRef, Report, Tags, Timestamp};
+use crate::model::{ObjectRef, Report, Tags, TaskId, Timestamp};
 use crate::sql::sqlite::failed;
 use crate::store::audit::unique_findings;
 use crate::store::sql::{Prepared, Taken, TaskRow, pin, to_json};
 use crate::store::{AuditHead, CacheKey, Claim, ClaimRequest, Lease, StepRecord};
 use crate::{Error, ErrorKind, Result};
 
-/// Takes a task's lease, or says why not.
-pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequest) -> Result<Result<Claim>> {
+/// Takes a task's lease, or says why not. What is kept in `tasks` is kept up.
+pub(super) async fn claim(
+    connection: &mut SqliteConnection,
+    request: &ClaimRequest,
+    tasks: &mut HashMap<TaskId, TaskRow>,
+) -> Result<Result<Claim>> {
     let now = Timestamp::now();
     // Most tasks are new.
     let new = match TaskRow::new(request, now) {
@@ -24,7 +30,9 @@ pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequ
     };
     if insert(connection, &new).await? {
         let record = new.clone().alone()?;
-        return Ok(Ok(new.answer(Taken::Mine, record)));
+        let answer = new.answer(Taken::Mine, record);
+        tasks.insert(new.id, new);
+        return Ok(Ok(answer));
     }
     let Some(mut row) = rows::task_row(connection, request.id).await? else {
         return Err(Error::new(ErrorKind::Corrupt, "a task is there and cannot be found").about(request.id.to_string()));
@@ -40,7 +48,9 @@ pub(super) async fn claim(connection: &mut SqliteConnection, request: &ClaimRequ
         save(&mut all, &row);
         all.execute(connection).await?;
     }
-    Ok(Ok(row.answer(taken, record)))
+    let answer = row.answer(taken, record);
+    tasks.insert(row.id, row);
+    Ok(Ok(answer))
 }
 
 /// Makes the task with its lease taken, unless it is there.
@@ -64,39 +74,40 @@ async fn insert(connection: &mut SqliteConnection, row: &TaskRow) -> Result<bool
     Ok(inserted.rows_affected() > 0)
 }
 
-/// Writes what happened. `head` is the end of the audit log as this transaction has it.
+/// Writes what happened. `head` is the end of the audit log as this transaction has it, and `tasks` has the task.
 pub(super) async fn commit(
     connection: &mut SqliteConnection,
     lease: &Lease,
     prepared: &Prepared,
     cache_entries: u32,
     head: &mut AuditHead,
+    tasks: &mut HashMap<TaskId, TaskRow>,
 ) -> Result<Result<Timestamp>> {
     let now = Timestamp::now();
-    let row = rows::task_row(connection, lease.task).await?;
-    match statements(row, lease, prepared, cache_entries, now, head) {
-        Ok(all) => all.execute(connection).await?,
+    let row = match TaskRow::commit(tasks.get(&lease.task), lease, prepared, now) {
+        Ok(row) => row,
         Err(refused) => return Ok(Err(refused)),
-    }
+    };
+    statements(&row, lease, prepared, cache_entries, now, head).execute(connection).await?;
+    tasks.insert(row.id, row);
     if let Some(report) = &prepared.changes.report {
         write_findings(connection, lease, report).await?;
     }
     Ok(Ok(now))
 }
 
-/// All that a commit writes, but for the findings. On a refusal `head` is what it was.
+/// All that a commit writes, but for the findings.
 fn statements(
-    row: Option<TaskRow>,
+    row: &TaskRow,
     lease: &Lease,
     prepared: &Prepared,
     cache_entries: u32,
     now: Timestamp,
     head: &mut AuditHead,
-) -> Result<Together> {
+) -> Together {
     let changes = &prepared.changes;
-    let row = TaskRow::commit(row.as_ref(), lease, prepared, now)?;
     let mut all = Together::default();
-    save(&mut all, &row);
+    save(&mut all, row);
     if let Some(text) = &prepared.report {
         let task = lease.task.0.0.to_vec();
         all.add("INSERT INTO reports VALUES (?, ?) ON CONFLICT DO UPDATE SET report = excluded.report")
@@ -122,7 +133,7 @@ fn statements(
             .bind(entry.previous.0.to_vec())
             .bind(entry.hash.0.to_vec());
     }
-    Ok(all)
+    all
 }
 
 fn save(all: &mut Together, row: &TaskRow) {
