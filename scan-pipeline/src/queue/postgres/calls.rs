@@ -200,8 +200,25 @@ pub(super) async fn settle(
     let firsts: Vec<_> = messages.iter().map(|(ticket, _)| seen.insert(*ticket)).collect();
     let asked: Vec<_> = messages.iter().zip(&firsts).filter(|(_, first)| **first).map(|(message, _)| message).collect();
     let (ids, fences) = apart(asked.iter().map(|(ticket, _)| ticket));
+    let rows = if asked.iter().all(|(_, settle)| matches!(settle, Settle::Done)) {
+        sqlx::query(sql::DONE).bind(ids).bind(fences).fetch_all(connection).await
+    } else {
+        settle_each(connection, &asked, (ids, fences), offset).await
+    };
+    let held = held(&rows.map_err(failed(WRITING))?)?;
+    let answer =
+        |(ticket, first): (&Ticket, bool)| if first && held.contains(ticket) { Held::Held } else { Held::Lost };
+    Ok(messages.iter().map(|(ticket, _)| ticket).zip(firsts).map(answer).collect())
+}
+
+async fn settle_each(
+    connection: &mut PgConnection,
+    asked: &[&(Ticket, Settle)],
+    (ids, fences): (Vec<i64>, Vec<i64>),
+    offset: i64,
+) -> sqlx::Result<Vec<PgRow>> {
     let (mut what, mut after, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
-    for (_, settle) in &asked {
+    for (_, settle) in asked {
         let (word, wait, reason) = match settle {
             Settle::Done => ("done", 0, None),
             Settle::Retry { after } => ("retry", millis(*after), None),
@@ -213,10 +230,7 @@ pub(super) async fn settle(
         reasons.push(reason);
     }
     let rows = sqlx::query(sql::SETTLE).bind(offset).bind(ids).bind(fences).bind(what).bind(after).bind(reasons);
-    let held = held(&rows.fetch_all(connection).await.map_err(failed(WRITING))?)?;
-    let answer =
-        |(ticket, first): (&Ticket, bool)| if first && held.contains(ticket) { Held::Held } else { Held::Lost };
-    Ok(messages.iter().map(|(ticket, _)| ticket).zip(firsts).map(answer).collect())
+    rows.fetch_all(connection).await
 }
 
 pub(super) async fn give_back(connection: &mut PgConnection, tickets: &[Ticket], offset: i64) -> Result<()> {

@@ -121,6 +121,11 @@ pub(super) const SETTLE: &str = concat!(
      AS held"
 );
 
+/// The same for what is done, the most frequent by far: numbers and fences. The other one takes the server three times as
+/// long to plan.
+pub(super) const DONE: &str = "DELETE FROM queue_messages AS m USING unnest($1::bigint[], $2::bigint[]) AS i (id, fence) \
+     WHERE m.id = i.id AND m.fence = i.fence AND m.leased RETURNING m.id, m.fence";
+
 /// Offset; numbers, fences, and for how long. Gives the leases that held. One that ran out, and that nobody else has got
 /// since, holds again.
 pub(super) const EXTEND: &str = concat!(
