@@ -14,6 +14,9 @@ use crate::{Error, ErrorKind, Result};
 use super::lease::Held;
 use super::{Pipeline, UPLOAD_SCHEME};
 
+/// Findings that are kept of one scan, whatever the engine lists: somebody else's may know no bound.
+const MOST_FINDINGS: usize = 100_000;
+
 /// How the scan of a task ended.
 pub(super) enum Scan {
     /// With a report, which is not on record yet.
@@ -155,6 +158,11 @@ fn honest(mut report: Report, content: &Content) -> Result<Report> {
     report.sha256 = Some(sha256);
     // As stores keep them, so that nobody sees others before a restart than after it.
     report.findings = unique_findings(&report).cloned().collect();
+    report.limit_findings(MOST_FINDINGS);
+    // A confidence that is no number is none to rely on, and no store keeps it.
+    for finding in report.findings.iter_mut().filter(|finding| !(0.0..=1.0).contains(&finding.confidence)) {
+        finding.confidence = if finding.confidence < 0.0 { 0.0 } else { 1.0 };
+    }
     let coverage = &mut report.coverage;
     let mut gaps = std::mem::take(&mut coverage.gaps);
     let silent = match &report.verdict {
