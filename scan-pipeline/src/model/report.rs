@@ -172,8 +172,10 @@ impl fmt::Display for ReasonKind {
     }
 }
 
-/// Sensitive data in a layer. It holds masked text only; nothing finds any yet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Sensitive data in a layer. It holds masked text only: what was matched can not be read from it.
+///
+/// A finding is one by its layer, detector and offset, within what was scanned.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Finding {
     /// What found it, such as `credit_card`.
     pub detector: String,
@@ -181,12 +183,22 @@ pub struct Finding {
     pub masked_match: String,
     /// What stands around it, masked.
     pub context: String,
-    /// The layer it is in.
+    /// The layer it is in, such as `outer.zip/inner.docx/word/document.xml`.
     pub layer_path: String,
-    /// Where it begins within the decoded layer.
+    /// Where it begins within the decoded layer, in bytes.
     pub byte_offset: u64,
-    /// From 0 to 1.
+    /// Where it begins within the scanned bytes as they are, where that is known exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_offset: Option<u64>,
+    /// How sure the detector is, from 0 to 1.
     pub confidence: f64,
+    /// More about it in stable words, such as `test` for a number that was published for tests.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The same for the same match wherever it is found with the same key: a keyed HMAC, which nobody can reverse
+    /// without the key. Empty where it was not taken.
+    #[serde(default)]
+    pub fingerprint: String,
 }
 
 /// How much of a content was looked at: the proof that a clean verdict needs, and what is missing from it otherwise.

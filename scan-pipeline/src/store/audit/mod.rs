@@ -293,10 +293,10 @@ mod tests {
         let finding = |confidence| Finding {
             detector: String::from("card"),
             masked_match: String::from("4***"),
-            context: String::new(),
             layer_path: String::from("a\u{0}\n"),
             byte_offset: u64::MAX,
             confidence,
+            ..Finding::default()
         };
         report.findings = vec![finding(0.1 + 0.2), finding(0.5)];
         let back: Report = serde_json::from_str(&serde_json::to_string(&report).expect("form")).expect("report");

@@ -292,6 +292,7 @@ pub(super) fn finding(row: &impl Columns, first: usize) -> Result<Finding> {
         layer_path: row.any_text(first + 3)?,
         byte_offset: row.number(first + 4)?.cast_unsigned(),
         confidence: row.real(first + 5)?,
+        ..Finding::default()
     })
 }
 

@@ -48,6 +48,7 @@ fn report(i: usize) -> Report {
         layer_path: String::from("l"),
         byte_offset: 7,
         confidence: 0.1,
+        ..Finding::default()
     }];
     report
 }

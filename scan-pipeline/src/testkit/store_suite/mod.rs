@@ -170,6 +170,7 @@ fn report(findings: u64, reasons: usize) -> Report {
             layer_path: String::from("a.zip/b"),
             byte_offset: u64::MAX - i,
             confidence: 0.1 + 0.2,
+            ..Finding::default()
         })
         .collect();
     report.sha256 = Some(ContentDigest::of(b"suite"));
