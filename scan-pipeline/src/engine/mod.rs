@@ -21,6 +21,7 @@ pub mod clamav;
 mod clamd;
 mod closure;
 mod group;
+pub mod sensitive;
 #[cfg(all(test, feature = "testkit"))]
 mod tests;
 
