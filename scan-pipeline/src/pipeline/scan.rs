@@ -164,6 +164,10 @@ fn honest(mut report: Report, content: &Content) -> Result<Report> {
     }
     report.size = Some(size);
     report.sha256 = Some(sha256);
+    // A confidence that is no number is none to rely on, and no store keeps it.
+    for finding in report.findings.iter_mut().filter(|finding| !(0.0..=1.0).contains(&finding.confidence)) {
+        finding.confidence = if finding.confidence < 0.0 { 0.0 } else { 1.0 };
+    }
     // As stores keep them, so that nobody sees others before a restart than after it.
     let unique: Vec<Finding> = unique_findings(&report).cloned().collect();
     // Two members of one name share a layer path. What is not the same finding once more is counted.
@@ -171,10 +175,6 @@ fn honest(mut report: Report, content: &Content) -> Result<Report> {
     report.findings = unique;
     report.findings_omitted = report.findings_omitted.saturating_add(others);
     report.limit_findings(MOST_FINDINGS);
-    // A confidence that is no number is none to rely on, and no store keeps it.
-    for finding in report.findings.iter_mut().filter(|finding| !(0.0..=1.0).contains(&finding.confidence)) {
-        finding.confidence = if finding.confidence < 0.0 { 0.0 } else { 1.0 };
-    }
     let coverage = &mut report.coverage;
     let mut gaps = std::mem::take(&mut coverage.gaps);
     let silent = match &report.verdict {
