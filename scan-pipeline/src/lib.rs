@@ -53,6 +53,8 @@
 //! - A handler of your own: [`handler::from_fn`], or the trait [`handler::ResultHandler`].
 //! - A bucket, store or engine of your own: the contract is on its module's page, and [`testkit`](#features) has the
 //!   suite that checks it.
+//! - Sensitive data in the same pass: `engine::ClamAvBuilder::detectors`, or alone with [`engine::DetectOnly`]; what
+//!   follows is [`Policy::findings`].
 //! - Scans alone: [`engine::ClamAv`], or the synchronous crate below it, re-exported as [`clamav`].
 //! - Results as [`json`].
 //!
