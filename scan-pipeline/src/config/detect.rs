@@ -3,8 +3,8 @@
 use super::problem::hint;
 use super::read::{Item, Section};
 use super::text::Secret;
-use crate::engine::{Detector, Detectors};
 use crate::engine::sensitive::{CustomPattern, Validator};
+use crate::engine::{Detector, Detectors};
 use crate::{Error, ErrorKind, Result};
 
 /// What is looked for, and how.
@@ -53,7 +53,8 @@ impl DetectSpec {
             builder = builder.max_findings(most);
         }
         if let Some(key) = &self.key {
-            let wrong = || Error::new(ErrorKind::Config, format!("the key of the fingerprints is none: write {KEY_FORM}"));
+            let wrong =
+                || Error::new(ErrorKind::Config, format!("the key of the fingerprints is none: write {KEY_FORM}"));
             builder = builder.fingerprint_key(parse_key(key.reveal()).ok_or_else(wrong)?);
         }
         builder.build()

@@ -72,7 +72,7 @@ impl DetectOnly {
     /// [`ErrorKind::Io`] when it cannot be read to its end.
     pub fn read(&self, mut from: impl Read, name: &str) -> Result<Report> {
         let (mut digest, started) = (Sha256::new(), Instant::now());
-        let next = |buffer: &mut [u8]| {
+        let next = |buffer: &mut [u8]| -> io::Result<usize> {
             let length = loop {
                 match from.read(buffer) {
                     Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
@@ -134,8 +134,7 @@ impl DetectOnly {
         let mut report = Report::new(Verdict::Unscannable { reasons }, self.info.clone());
         report.findings = seen.found.list;
         report.findings_omitted = seen.found.omitted;
-        report.coverage =
-            Coverage { started: true, layers: 1, bytes: seen.size, limits: NO_LIMITS, ..report.coverage };
+        report.coverage = Coverage { started: true, layers: 1, bytes: seen.size, limits: NO_LIMITS, ..report.coverage };
         report.size = Some(seen.size).filter(|_| !seen.cut);
         report.file_type = seen.packed.map(str::to_owned);
         report.elapsed = started.elapsed();

@@ -85,7 +85,10 @@ mod tests {
         taker.add(found(3..6, 2));
         taker.add(found(6..8, 0));
         let taken = taker.clone().take();
-        assert_eq!((taken.list.iter().map(|one| one.byte_offset).collect::<Vec<_>>(), taken.omitted), (vec![0, 1, 2, 3, 4], 5));
+        assert_eq!(
+            (taken.list.iter().map(|one| one.byte_offset).collect::<Vec<_>>(), taken.omitted),
+            (vec![0, 1, 2, 3, 4], 5)
+        );
         assert_eq!(taker.take(), Findings::default(), "it is given once");
     }
 }

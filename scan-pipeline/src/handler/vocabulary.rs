@@ -251,7 +251,10 @@ mod tests {
         assert_eq!(written(&Vocabulary::default(), report.clone()), pairs(expected));
         assert_eq!(written(&found, report.clone())[3].1, "credit_card ssn");
         report.findings_omitted = 4;
-        assert_eq!((&*written(&found, report.clone())[1].1, &*written(&found, report)[3].1), ("7", "credit_card ssn and more"));
+        assert_eq!(
+            (&*written(&found, report.clone())[1].1, &*written(&found, report)[3].1),
+            ("7", "credit_card ssn and more")
+        );
     }
 
     #[test]

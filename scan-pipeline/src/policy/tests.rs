@@ -70,9 +70,8 @@ fn finding(detector: &str, confidence: f64) -> Finding {
 
 #[test]
 fn findings_in_what_is_clean_have_their_workflows() {
-    let policy = policy()
-        .findings_of(["ssn", "credit_card"], 0.8, Workflow::new("cards"))
-        .findings(0.5, Workflow::new("any"));
+    let policy =
+        policy().findings_of(["ssn", "credit_card"], 0.8, Workflow::new("cards")).findings(0.5, Workflow::new("any"));
     let with = |findings: &[(&str, f64)]| {
         let mut report = report(Verdict::Clean);
         report.findings = findings.iter().map(|(detector, confidence)| finding(detector, *confidence)).collect();

@@ -16,13 +16,21 @@ use crate::{Said, folder, program, run, scan};
 /// Detectors and layers of one report.
 fn places(report: &Value) -> Vec<(&str, &str)> {
     let findings = report["findings"].as_array().expect("a list");
-    findings.iter().map(|one| (one["detector"].as_str().expect("a name"), one["layer_path"].as_str().expect("a path"))).collect()
+    findings
+        .iter()
+        .map(|one| (one["detector"].as_str().expect("a name"), one["layer_path"].as_str().expect("a path")))
+        .collect()
 }
 
 fn detect_only(args: &[&str], files: &[(&str, &[u8])]) -> Said {
     let dir = folder(files);
     // Not even definitions are there.
-    run(program().args(["scan", "--detect-only"]).args(args).arg(".").current_dir(dir.path()).env("SCAN_PIPELINE_DEFINITIONS", "/missing"))
+    run(program()
+        .args(["scan", "--detect-only"])
+        .args(args)
+        .arg(".")
+        .current_dir(dir.path())
+        .env("SCAN_PIPELINE_DEFINITIONS", "/missing"))
 }
 
 #[test]
@@ -34,12 +42,17 @@ fn findings_in_a_zip_and_in_a_document_are_shown_masked() {
         ("split.docx", &split),
         ("plain.txt", &harmless()),
     ]);
-    let said = run(scan().args(["--detect", "ssn,credit_card,aws_access_key,email", "--json", "."]).current_dir(dir.path()));
+    let said =
+        run(scan().args(["--detect", "ssn,credit_card,aws_access_key,email", "--json", "."]).current_dir(dir.path()));
     assert_eq!(said.code, 3, "{}", said.err);
     let reports = said.json();
     let of = |path: &str| reports.iter().find(|report| report["path"] == path).expect("a report");
     for report in &reports {
-        assert_eq!((&report["verdict"]["status"], &report["findings_omitted"]), (&"clean".into(), &0.into()), "{report}");
+        assert_eq!(
+            (&report["verdict"]["status"], &report["findings_omitted"]),
+            (&"clean".into(), &0.into()),
+            "{report}"
+        );
     }
     let zipped = places(of("./letters.zip"));
     for detector in ["ssn", "credit_card", "aws_access_key", "email"] {
@@ -51,7 +64,9 @@ fn findings_in_a_zip_and_in_a_document_are_shown_masked() {
     }
     assert!(places(of("./plain.txt")).is_empty());
     let finding = &of("./letters.zip")["findings"][0];
-    for field in ["detector", "masked_match", "context", "layer_path", "byte_offset", "confidence", "tags", "fingerprint"] {
+    for field in
+        ["detector", "masked_match", "context", "layer_path", "byte_offset", "confidence", "tags", "fingerprint"]
+    {
         assert!(!finding[field].is_null(), "{field}: {finding}");
     }
     let table = run(scan().args(["--detect", "first_tier", "--verbose", "."]).current_dir(dir.path()));
@@ -77,7 +92,8 @@ fn without_detect_nothing_is_looked_for() {
 fn the_exit_code_says_the_worst() {
     let letter = Letter::new(2);
     let locked = zipcrypto(&[("a.txt", &harmless())]);
-    let dir = folder(&[("a.txt", letter.text.as_bytes()), ("b.com", &eicar()), ("c.zip", &locked), ("d.txt", &harmless())]);
+    let dir =
+        folder(&[("a.txt", letter.text.as_bytes()), ("b.com", &eicar()), ("c.zip", &locked), ("d.txt", &harmless())]);
     let code = |args: &[&str]| run(scan().args(["--detect", "all"]).args(args).current_dir(dir.path())).code;
     assert_eq!(code(&["d.txt"]), 0);
     assert_eq!(code(&["a.txt", "d.txt"]), 3);
@@ -145,7 +161,10 @@ fn scan_without_definitions() -> std::process::Command {
 
 #[test]
 fn fingerprints_are_the_same_with_the_same_key_only() {
-    let dir = folder(&[("a.txt", format!("SSN: {}", ssn(5)).as_bytes()), ("b.txt", format!("see SSN: {}", ssn(5)).as_bytes())]);
+    let dir = folder(&[
+        ("a.txt", format!("SSN: {}", ssn(5)).as_bytes()),
+        ("b.txt", format!("see SSN: {}", ssn(5)).as_bytes()),
+    ]);
     let prints = |key: Option<&str>| {
         let mut command = program();
         command.args(["scan", "--detect-only", "--detect", "ssn", "--json", "."]).current_dir(dir.path());
@@ -194,7 +213,8 @@ fn take(mut connection: TcpStream) -> Option<Vec<u8>> {
         request.extend_from_slice(&buffer[..length]);
         let text = String::from_utf8_lossy(&request).to_lowercase();
         if let Some((head, _)) = text.split_once("\r\n\r\n") {
-            let announced = head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse::<usize>().ok()?;
+            let announced =
+                head.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse::<usize>().ok()?;
             if request.len() >= head.len() + 4 + announced {
                 break;
             }
@@ -210,7 +230,10 @@ fn take(mut connection: TcpStream) -> Option<Vec<u8>> {
 /// A scene in which findings are looked for and have a workflow of their own, with a webhook and a mail's worth of words.
 fn scene(receiver: &Receiver, letter: &Letter) -> Scene {
     let scene = Scene::new();
-    scene.edit("[engine.clamav]", "[engine]\ndetect = \"all\"\nfingerprint_key = \"${FINGERPRINT_KEY}\"\n[engine.clamav]");
+    scene.edit(
+        "[engine.clamav]",
+        "[engine]\ndetect = \"all\"\nfingerprint_key = \"${FINGERPRINT_KEY}\"\n[engine.clamav]",
+    );
     scene.edit("[[workflow.release.steps]]", "[[policy.findings]]\nworkflow = \"review\"\n[[workflow.release.steps]]");
     let review = format!(
         "[[workflow.review.steps]]\ndo = \"tag\"\n[[workflow.review.steps]]\ndo = \"record\"\n\
@@ -220,7 +243,8 @@ fn scene(receiver: &Receiver, letter: &Letter) -> Scene {
         receiver.port
     );
     scene.edit("[[workflow.hold.steps]]", &review);
-    std::fs::write(scene.path("quarantine/letter.zip"), zip::plain(&[("a.txt", letter.text.as_bytes())])).expect("written");
+    std::fs::write(scene.path("quarantine/letter.zip"), zip::plain(&[("a.txt", letter.text.as_bytes())]))
+        .expect("written");
     std::fs::write(scene.path("quarantine/evil.zip"), {
         zip::plain(&[("a.com", &eicar()), ("b.txt", letter.text.as_bytes())])
     })
@@ -279,7 +303,9 @@ fn findings_have_their_workflow_and_nothing_leaks_anywhere() {
     for entry in std::fs::read_dir(scene.path("infected/records")).expect("a folder").map_while(Result::ok) {
         everything.push(("record", std::fs::read(entry.path()).expect("reads")));
     }
-    assert!(everything.iter().any(|(name, _)| *name == "store") && everything.iter().any(|(name, _)| *name == "record"));
+    assert!(
+        everything.iter().any(|(name, _)| *name == "store") && everything.iter().any(|(name, _)| *name == "record")
+    );
     for (name, bytes) in &everything {
         assert!(letter.leaks(bytes).is_empty(), "{name} leaks {:?}", letter.leaks(bytes));
         assert!(!String::from_utf8_lossy(bytes).contains(&key), "{name} has the key");
@@ -316,5 +342,9 @@ fn mistakes_in_a_configuration_are_explained() {
     scene.edit("[engine.clamav]", "[engine]\ndetect = [\"ssn\", \"credit-card\"]\n[engine.clamav]");
     let said = scene.said(&["config", "check", "config.toml"]);
     assert_eq!(said.code, 2);
-    assert!(said.out.contains("did you mean `credit_card`?") || said.err.contains("did you mean `credit_card`?"), "{}", said.out);
+    assert!(
+        said.out.contains("did you mean `credit_card`?") || said.err.contains("did you mean `credit_card`?"),
+        "{}",
+        said.out
+    );
 }

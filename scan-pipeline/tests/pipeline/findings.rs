@@ -71,7 +71,10 @@ async fn what_is_clean_with_findings_follows_their_workflow() {
     let object = ObjectRef::new(rig.quarantine.url().clone(), "letter.txt");
     let tags = rig.quarantine.tags(&object).await.expect("tags");
     assert_eq!(tags.get("scan-status"), Some("clean"));
-    assert!(tags.get("scan-findings").is_some_and(|count| count.parse::<u64>().is_ok_and(|count| count >= 4)), "{tags:?}");
+    assert!(
+        tags.get("scan-findings").is_some_and(|count| count.parse::<u64>().is_ok_and(|count| count >= 4)),
+        "{tags:?}"
+    );
     assert_eq!(get(&*rig.clean, "letter.txt").await, None);
     assert!(get(&*rig.clean, "plain.txt").await.is_some());
     whole(&pipeline).await;
@@ -111,7 +114,9 @@ async fn a_verdict_without_findings_does_not_pass_for_one_with() {
         builder.build().expect("a pipeline")
     };
     for (number, (engine, workflow)) in
-        [(None, "release"), (Some(emails()), "any"), (Some(detectors()), "cards"), (None, "release")].into_iter().enumerate()
+        [(None, "release"), (Some(emails()), "any"), (Some(detectors()), "cards"), (None, "release")]
+            .into_iter()
+            .enumerate()
     {
         let key = format!("{number}.txt");
         let done = with(engine).await.process(rig.drop_in(&key, &letter.text).await).await.expect("done");

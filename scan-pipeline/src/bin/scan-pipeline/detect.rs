@@ -70,7 +70,8 @@ pub(crate) fn asked_for(args: &ScanArgs) -> Result<Option<Detectors>, String> {
     if let Some(key) = std::env::var_os(KEY_VARIABLE).filter(|key| !key.is_empty()) {
         // The value is in no message.
         let key = key.to_str().and_then(parse_key);
-        let wrong = || format!("{KEY_VARIABLE} is no key: write 64 hexadecimal digits, as `openssl rand -hex 32` gives");
+        let wrong =
+            || format!("{KEY_VARIABLE} is no key: write 64 hexadecimal digits, as `openssl rand -hex 32` gives");
         builder = builder.fingerprint_key(key.ok_or_else(wrong)?);
     }
     builder.build().map(Some).map_err(|why| why.to_string())

@@ -177,9 +177,7 @@ impl Run<'_> {
                 match scan.wait() {
                     Err(why) => Outcome::failed(&why),
                     // Too small for detectors, so its digest is of bytes that are read here.
-                    Ok(report) if report.coverage.trivial && report.size > 0 => {
-                        self.scan_tiny(&path, report.size)
-                    }
+                    Ok(report) if report.coverage.trivial && report.size > 0 => self.scan_tiny(&path, report.size),
                     Ok(report) => Outcome::Scanned {
                         sha256: digest.of(&report),
                         report: Box::new(report),
@@ -255,9 +253,7 @@ impl Run<'_> {
         let sha256 = Some(ContentDigest::of(&bytes));
         let (request, taker) = self.looking(ScanRequest::named(name));
         match self.engine.scan(bytes, request) {
-            Ok(report) => {
-                Outcome::Scanned { report: Box::new(report), sha256, size_known: true, found: taken(taker) }
-            }
+            Ok(report) => Outcome::Scanned { report: Box::new(report), sha256, size_known: true, found: taken(taker) },
             Err(why) => Outcome::failed(&why),
         }
     }

@@ -44,7 +44,10 @@ fn what_is_looked_for_and_what_follows_is_said() {
     let settings = detect.build().expect("detectors").settings();
     assert!(settings.contains("ssn,credit_card") && settings.contains("0.7") && !settings.contains(KEY), "{settings}");
     let lines = config.policy().expect("a policy").explain();
-    assert_eq!(lines[..2], ["clean, with ssn from a confidence of 0.8: workflow review", "clean, with findings: workflow leave"]);
+    assert_eq!(
+        lines[..2],
+        ["clean, with ssn from a confidence of 0.8: workflow review", "clean, with findings: workflow leave"]
+    );
 }
 
 #[test]
@@ -67,7 +70,13 @@ fn mistakes_have_their_place_and_their_cure() {
         ("detect = 1", "", "1", "engine.detect", "should be a text"),
         ("detect = \"all\"\nmin_confidence = 2", "", "2", "engine.min_confidence", "it has to be 0 to 1"),
         ("detect = \"all\"\nmax_findings = 0", "", "0\n", "engine.max_findings", "it has to be 1 to 100000"),
-        ("detect = \"all\"\nfingerprint_key = \"${HOST}\"", "", "\"${HOST}", "engine.fingerprint_key", "64 hexadecimal"),
+        (
+            "detect = \"all\"\nfingerprint_key = \"${HOST}\"",
+            "",
+            "\"${HOST}",
+            "engine.fingerprint_key",
+            "64 hexadecimal",
+        ),
         ("min_confidence = 0.5", "", "", "engine.min_confidence", "says nothing without `detect`"),
         ("detect = \"all\"", "findings = \"reveiw\"", "\"reveiw", "policy.findings", "there is no workflow `reveiw`"),
         (
@@ -84,7 +93,13 @@ fn mistakes_have_their_place_and_their_cure() {
             "policy.findings[0].detectors",
             "did you mean `ssn`?",
         ),
-        ("detect = \"all\"", "[[policy.findings]]\nmin_confidence = 1", "", "policy.findings[0].workflow", "is missing"),
+        (
+            "detect = \"all\"",
+            "[[policy.findings]]\nmin_confidence = 1",
+            "",
+            "policy.findings[0].workflow",
+            "is missing",
+        ),
     ] {
         let text = file(engine, policy);
         let checked = checked(engine, policy);
@@ -121,14 +136,20 @@ fn what_may_not_be_meant_is_warned_about() {
 #[test]
 fn who_looks_for_sensitive_data_alone_is_told_what_is_missing() {
     let dir = folder();
-    let without = GOOD.replacen("[engine.clamav]\ndefinitions = \".\"\nthreads = 2\n", "[engine]\ndetect = \"all\"\n", 1);
-    let without = without.replacen("[engine.clamav.limits]\nmax_file_size = \"100MB\"\nmax_scan_time = \"2m\"\n", "", 1);
+    let without =
+        GOOD.replacen("[engine.clamav]\ndefinitions = \".\"\nthreads = 2\n", "[engine]\ndetect = \"all\"\n", 1);
+    let without =
+        without.replacen("[engine.clamav.limits]\nmax_file_size = \"100MB\"\nmax_scan_time = \"2m\"\n", "", 1);
     let problems = Config::check(&without, dir.path(), &environment).problems;
     assert!(problems.iter().any(|problem| problem.message.contains("and not for malware")), "{problems:?}");
     let clamd = without.replacen("detect = \"all\"\n", "detect = \"all\"\n[engine.clamd]\naddress = \"unix:/x\"\n", 1);
     let checked = Config::check(&clamd, dir.path(), &environment);
     assert!(checked.config.is_some(), "{:?}", checked.problems);
-    assert!(checked.problems.iter().any(|problem| problem.message.contains("clamd shows nobody")), "{:?}", checked.problems);
+    assert!(
+        checked.problems.iter().any(|problem| problem.message.contains("clamd shows nobody")),
+        "{:?}",
+        checked.problems
+    );
 }
 
 #[test]

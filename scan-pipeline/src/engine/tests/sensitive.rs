@@ -152,7 +152,9 @@ async fn the_settings_follow_the_detectors() {
         assert_eq!(engine(|builder| builder.detectors(build())).await.0.info().settings, one);
         settings.insert(one);
     }
-    settings.insert(engine(|builder| builder.detectors(first_tier().build().expect("ok")).max_findings(7)).await.0.info().settings);
+    settings.insert(
+        engine(|builder| builder.detectors(first_tier().build().expect("ok")).max_findings(7)).await.0.info().settings,
+    );
     assert_eq!(settings.len(), 6);
     let (engine, _dir) = looking().await;
     let report = scan(&engine, marker::harmless(), "a.txt").await;

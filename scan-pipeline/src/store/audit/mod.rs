@@ -307,7 +307,8 @@ mod tests {
         let mut report = Report::new(Verdict::Clean, EngineInfo::new("test", "1", "2"));
         let finding = Finding { detector: String::from("card"), confidence: 0.5, ..Finding::default() };
         report.findings = vec![finding];
-        let before = digest(&json!(["clean", [], [], [["card", "", 0, "", "", 0.5]], ["test", "1", "2", ""], null, null]));
+        let before =
+            digest(&json!(["clean", [], [], [["card", "", 0, "", "", 0.5]], ["test", "1", "2", ""], null, null]));
         assert_eq!(report_digest(&report), before);
     }
 

@@ -40,8 +40,7 @@ async fn report(connection: &mut SqliteConnection, id: TaskId) -> Result<Option<
         .fetch_optional(&mut *connection);
     let Some(text) = text.await.map_err(&reading)? else { return Ok(None) };
     let mut report: Report = json(&text)?;
-    let rows =
-        sqlx::query(concat!("SELECT ", finding_columns!(), " FROM findings WHERE task = ? ORDER BY place"));
+    let rows = sqlx::query(concat!("SELECT ", finding_columns!(), " FROM findings WHERE task = ? ORDER BY place"));
     for row in rows.bind(id).fetch_all(connection).await.map_err(&reading)? {
         report.findings.push(sql::finding(&row, 0)?);
     }

@@ -7,10 +7,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use super::SqliteStore;
+use crate::Error;
 use crate::handler::Place;
 use crate::model::{EngineInfo, Finding, ObjectRef, Report, TaskId, Verdict};
 use crate::store::{Changes, Claim, ClaimRequest, Lease, NewAudit, Store, TaskState};
-use crate::Error;
 
 /// Layer, detector and offset of what is in it.
 pub(super) const OLD: [(&str, &str, i64); 4] =
