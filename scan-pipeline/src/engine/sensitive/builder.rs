@@ -1,10 +1,13 @@
 //! Setting up detectors.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::custom::CustomPattern;
+use super::custom::{CustomPattern, Own};
+use super::fingerprint::Key;
+use super::kernel::Instructions;
 use super::kinds::{Detector, Set};
+use super::tokens::Pack;
 use super::{Detectors, Inner};
 use crate::{Error, ErrorKind, Result};
 
@@ -17,18 +20,31 @@ pub struct DetectorsBuilder {
     key: Option<[u8; 32]>,
     custom: Vec<CustomPattern>,
     max_findings: usize,
+    instructions: Option<Instructions>,
 }
 
 impl fmt::Debug for DetectorsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the key.
-        f.debug_struct("DetectorsBuilder").field("min_confidence", &self.min_confidence).finish_non_exhaustive()
+        f.debug_struct("DetectorsBuilder")
+            .field("detectors", &self.set.iter().map(Detector::as_str).collect::<Vec<_>>())
+            .field("min_confidence", &self.min_confidence)
+            .field("custom", &self.custom)
+            .field("max_findings", &self.max_findings)
+            .finish_non_exhaustive()
     }
 }
 
 impl Default for DetectorsBuilder {
     fn default() -> Self {
-        Self { set: Set::default(), min_confidence: 0.5, key: None, custom: Vec::new(), max_findings: 1000 }
+        Self {
+            set: Set::default(),
+            min_confidence: 0.5,
+            key: None,
+            custom: Vec::new(),
+            max_findings: 1000,
+            instructions: None,
+        }
     }
 }
 
@@ -79,11 +95,18 @@ impl DetectorsBuilder {
         self
     }
 
+    /// The instructions to use instead of the best that the machine has: for tests and measurements.
+    pub fn instructions(mut self, instructions: Instructions) -> Self {
+        self.instructions = Some(instructions);
+        self
+    }
+
     /// Checks the settings and makes the detectors.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for a confidence that is none, and for a pattern that cannot be used, with its place.
+    /// [`ErrorKind::Config`] for a confidence that is none, for a pattern that cannot be used, with its place, and for
+    /// instructions that the machine lacks; [`ErrorKind::Resources`] where the system has no random numbers for a key.
     pub fn build(mut self) -> Result<Detectors> {
         if !(0.0..=1.0).contains(&self.min_confidence) {
             return Err(Error::new(ErrorKind::Config, "a confidence is between 0 and 1"));
@@ -91,6 +114,42 @@ impl DetectorsBuilder {
         if self.set.is_empty() && self.custom.is_empty() {
             self = self.first_tier();
         }
-        Ok(Detectors(Arc::new(Inner { set: self.set, min_confidence: self.min_confidence })))
+        let instructions = self.instructions.unwrap_or_else(Instructions::best);
+        if !instructions.is_there() {
+            return Err(Error::new(ErrorKind::Config, format!("this machine has no {instructions} instructions")));
+        }
+        let custom = self.custom.into_iter().map(Own::new).collect::<Result<Vec<_>>>()?;
+        for (i, one) in custom.iter().enumerate() {
+            if custom[..i].iter().any(|other| other.name == one.name) {
+                let name = crate::error::excerpt(&one.name);
+                return Err(Error::new(ErrorKind::Config, format!("two patterns have the name {name}")));
+            }
+        }
+        let key = match self.key {
+            Some(key) => key,
+            None => process_key()?,
+        };
+        Ok(Detectors(Arc::new(Inner {
+            set: self.set,
+            min_confidence: self.min_confidence,
+            max_findings: self.max_findings,
+            key: Key::new(key),
+            tokens: Pack::new(self.set),
+            custom,
+            instructions,
+        })))
     }
+}
+
+/// The key of this process.
+fn process_key() -> Result<[u8; 32]> {
+    static KEY: OnceLock<[u8; 32]> = OnceLock::new();
+    if let Some(key) = KEY.get() {
+        return Ok(*key);
+    }
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|why| {
+        Error::new(ErrorKind::Resources, "the system gave no random numbers for a key").with_source(why)
+    })?;
+    Ok(*KEY.get_or_init(|| key))
 }
