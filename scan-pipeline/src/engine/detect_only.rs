@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 
-use super::{Detectors, Engine, Findings, Form, ScanContext, before, hash, label};
+use super::{Detectors, Engine, Findings, ScanContext, before, hash, label};
 use crate::content::{Content, blocking};
 use crate::model::{ContentDigest, Coverage, EngineInfo, Limits, Reason, ReasonKind, Report, Verdict};
 use crate::{Error, ErrorKind, Result};
@@ -106,7 +106,7 @@ impl DetectOnly {
             }
         }
         let head = &buffer[..filled.min(HEAD)];
-        let (form, packed) = (form_of(head), packed_in(head));
+        let (form, packed) = (Detectors::form_of(name, head), packed_in(head));
         let mut stream = self.detectors.stream_as(form, name);
         let (mut size, mut cut) = (0, false);
         while filled > 0 {
@@ -222,14 +222,6 @@ fn read_at(content: &Content, buffer: &mut [u8], offset: u64) -> io::Result<usiz
         (None, None) => return Err(io::Error::other("the content has no bytes")),
     }
     Ok(length)
-}
-
-/// How the text is to be read, as far as its beginning tells.
-fn form_of(head: &[u8]) -> Form {
-    let head = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-    let begins = |with: &[u8]| head.len() >= with.len() && head[..with.len()].eq_ignore_ascii_case(with);
-    let markup = [&b"<?xml"[..], b"<!doctype html", b"<html"].into_iter().any(begins);
-    if markup { Form::Markup } else { Form::Plain }
 }
 
 /// What a content is packed in, by its first bytes.

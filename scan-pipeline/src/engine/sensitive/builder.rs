@@ -125,15 +125,16 @@ impl DetectorsBuilder {
                 return Err(Error::new(ErrorKind::Config, format!("two patterns have the name {name}")));
             }
         }
-        let key = match self.key {
-            Some(key) => key,
-            None => process_key()?,
+        let (key, key_id) = match self.key {
+            Some(key) => (Key::new(key), Key::new(key).id()),
+            None => (Key::new(process_key()?), String::new()),
         };
         Ok(Detectors(Arc::new(Inner {
             set: self.set,
             min_confidence: self.min_confidence,
             max_findings: self.max_findings,
-            key: Key::new(key),
+            key,
+            key_id,
             tokens: Pack::new(self.set),
             custom,
             instructions,

@@ -72,6 +72,8 @@ struct Inner {
     min_confidence: f64,
     max_findings: usize,
     key: fingerprint::Key,
+    /// What tells the key from another; empty for that of the process.
+    key_id: String,
     tokens: Option<tokens::Pack>,
     custom: Vec<custom::Own>,
     instructions: Instructions,
@@ -171,16 +173,17 @@ impl Detectors {
         Stream::new(&self.0, &Arc::from(layer_path), form, true)
     }
 
-    /// Everything that findings depend on, as stable words for a hash of settings: names, thresholds, patterns. Nothing
-    /// of the key.
+    /// Everything that findings depend on, as stable words for a hash of settings: names, thresholds, patterns, and what
+    /// tells a key that was given from another one, but nothing of the key itself.
     pub fn settings(&self) -> String {
         let names: Vec<_> = self.0.set.iter().map(Detector::as_str).collect();
         let own: Vec<_> = self.0.custom.iter().map(custom::Own::settings).collect();
         format!(
-            "rules=1 detect={} min_confidence={} max_findings={} custom=[{}]",
+            "rules=1 detect={} min_confidence={} max_findings={} key={} custom=[{}]",
             names.join(","),
             self.0.min_confidence,
             self.0.max_findings,
+            self.0.key_id,
             own.join(", ")
         )
     }

@@ -144,6 +144,7 @@ async fn the_settings_follow_the_detectors() {
     for detectors in [
         first_tier(),
         first_tier().min_confidence(0.9),
+        first_tier().fingerprint_key([8; 32]),
         Detectors::builder().detect(Detector::Ssn),
         Detectors::builder().all(),
     ] {
@@ -155,7 +156,7 @@ async fn the_settings_follow_the_detectors() {
     settings.insert(
         engine(|builder| builder.detectors(first_tier().build().expect("ok")).max_findings(7)).await.0.info().settings,
     );
-    assert_eq!(settings.len(), 6);
+    assert_eq!(settings.len(), 7);
     let (engine, _dir) = looking().await;
     let report = scan(&engine, marker::harmless(), "a.txt").await;
     assert_eq!(report.engine.settings, engine.info().settings);
