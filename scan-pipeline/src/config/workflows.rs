@@ -210,7 +210,7 @@ fn findings(
 
 /// A rule for what nobody looks for never matches.
 fn check_detector(reader: &Reader<'_>, text: &Text, detect: Option<&DetectSpec>) {
-    let asked = detect.map(DetectSpec::names).unwrap_or_default();
+    let asked: Vec<&str> = detect.map(DetectSpec::names).unwrap_or_default();
     if asked.contains(&text.value.as_str()) {
         return;
     }
@@ -221,7 +221,8 @@ fn check_detector(reader: &Reader<'_>, text: &Text, detect: Option<&DetectSpec>)
         }
         return;
     }
-    let all: Vec<_> = asked.into_iter().chain(known()).collect();
+    let mut all: Vec<&str> = known().collect();
+    all.extend(asked);
     text.mistake(reader, format!("there is no detector `{}`{}", text.written, hint(&text.value, all)));
 }
 
