@@ -44,11 +44,15 @@ mod kinds;
 mod lane;
 mod look;
 mod mask;
+#[cfg(any(test, feature = "testkit"))]
+mod oracle;
 mod pass;
 mod password;
 mod phone;
 mod ssn;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod text;
 mod tokens;
 
