@@ -34,6 +34,8 @@
 mod aws;
 mod builder;
 mod card;
+#[cfg(any(test, feature = "testkit"))]
+pub mod check;
 mod custom;
 mod email;
 mod fingerprint;

@@ -43,7 +43,7 @@ pub(super) const PREFIXES: [&str; 20] = [
 
 /// What the search looks for: beginnings of tokens, and parts of the names that passwords have. None of them overlaps
 /// another one, or the result would depend on where a search begins.
-pub(super) const NEEDLES: [(&str, Detector); 38] = [
+pub(super) const NEEDLES: [(&str, Detector); 39] = [
     ("ghp_", Detector::GithubToken),
     ("gho_", Detector::GithubToken),
     ("ghu_", Detector::GithubToken),
@@ -73,8 +73,9 @@ pub(super) const NEEDLES: [(&str, Detector); 38] = [
     ("pwd", Detector::Password),
     ("PWD", Detector::Password),
     ("Pwd", Detector::Password),
-    ("cret", Detector::Password),
-    ("CRET", Detector::Password),
+    ("sec", Detector::Password),
+    ("Sec", Detector::Password),
+    ("SEC", Detector::Password),
     ("tok", Detector::Password),
     ("Tok", Detector::Password),
     ("TOK", Detector::Password),

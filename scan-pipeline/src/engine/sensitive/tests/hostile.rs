@@ -70,7 +70,7 @@ fn work_is_in_proportion_to_the_text() {
 fn a_line_without_an_end_takes_no_more_memory() {
     let wanted: usize = std::env::var("HOSTILE_BYTES").ok().and_then(|size| size.parse().ok()).unwrap_or(64 << 20);
     let detectors = Detectors::builder().first_tier().max_findings(10).build().expect("detectors");
-    for piece in ["4012888888881881 and ", "@", "5", "anna@example.com,"] {
+    for piece in ["visa 4012888888881881 ", "@", "5", "anna@example.com,"] {
         let part = piece.repeat((1 << 20) / piece.len());
         let mut stream = detectors.stream("layer");
         let mut taken = 0;
@@ -80,7 +80,7 @@ fn a_line_without_an_end_takes_no_more_memory() {
             assert!(stream.held() < 2 << 20, "{} bytes are held", stream.held());
         }
         let found = stream.finish_counted();
-        if piece.starts_with("4012") {
+        if piece.starts_with("visa") {
             // Where two parts meet there may be one more or less.
             let count = found.omitted + found.list.len() as u64;
             assert!(count.abs_diff((taken / piece.len()) as u64) <= (taken / part.len()) as u64 + 1, "{count}");

@@ -3,10 +3,10 @@
 use proptest::prelude::*;
 
 use super::super::Instructions;
+use super::super::check::{against_the_oracle, by_rules};
 use super::super::kernel::{Candidate, Kind, candidates};
-use super::super::oracle::{self, Match};
+use super::cases;
 use super::texts::{any_text, confusing};
-use super::{cases, everything, ours, raws};
 
 /// The definition of a candidate, byte by byte.
 fn plain(text: &[u8], from: usize, to: usize) -> Vec<Candidate> {
@@ -37,24 +37,6 @@ fn plain(text: &[u8], from: usize, to: usize) -> Vec<Candidate> {
     all
 }
 
-fn by_rules(instructions: Instructions, text: &[u8]) -> Vec<Match> {
-    raws(&everything(instructions), text)
-        .iter()
-        .map(|raw| {
-            let mut tags: Vec<String> = raw.tags.iter().flatten().map(|tag| String::from(*tag)).collect();
-            tags.extend(raw.account.map(|account| format!("account:{account:012}")));
-            Match { start: raw.start, end: raw.end, detector: ours(raw), confidence: raw.confidence, tags }
-        })
-        .collect()
-}
-
-fn compare(text: &[u8]) {
-    let expected = oracle::find(text);
-    for instructions in Instructions::available() {
-        assert_eq!(by_rules(instructions, text), expected, "{instructions}: {}", text.escape_ascii());
-    }
-}
-
 proptest! {
     #![proptest_config(cases(400))]
 
@@ -72,7 +54,7 @@ proptest! {
 
     #[test]
     fn the_detectors_find_what_the_oracle_finds(text in any_text()) {
-        compare(&text);
+        against_the_oracle(&text);
     }
 }
 
@@ -82,7 +64,7 @@ proptest! {
     /// Long enough for many blocks.
     #[test]
     fn and_in_longer_texts(texts in proptest::collection::vec(confusing(), 1..12)) {
-        compare(&texts.concat());
+        against_the_oracle(&texts.concat());
     }
 }
 
@@ -112,7 +94,7 @@ fn variants_of_this_machine() {
 fn texts_of_one_kind_of_byte() {
     for byte in [b'0', b'4', b'@', b'A', b' ', b'-', b'.', b's', 0, 0xff] {
         for length in [0, 1, 63, 64, 65, 127, 200] {
-            compare(&vec![byte; length]);
+            against_the_oracle(&vec![byte; length]);
         }
     }
 }

@@ -3,28 +3,10 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::super::{CustomPattern, Detectors, Findings, Form};
+use super::super::check::{everything, in_pieces};
+use super::super::{Detectors, Form};
 use super::cases;
 use super::texts::{PIECES, any_text};
-
-fn detectors() -> Detectors {
-    let own = CustomPattern::new("own", "[0-9]{3}[a-z]{0,2}").keyword("card").keyword("é");
-    let other = CustomPattern::new("other", r"\bA[^\n]{2,30}").prefix("A");
-    Detectors::builder()
-        .all()
-        .custom(own)
-        .custom(other)
-        .min_confidence(0.0)
-        .fingerprint_key([7; 32])
-        .build()
-        .expect("built")
-}
-
-fn in_pieces<'t>(form: Form, pieces: impl IntoIterator<Item = &'t [u8]>) -> Findings {
-    let mut stream = detectors().stream_as(form, "layer");
-    pieces.into_iter().for_each(|piece| stream.push(piece));
-    stream.finish_counted()
-}
 
 fn wide(text: &[u8], big: bool, mark: bool) -> Vec<u8> {
     let mark = if mark { &[0xfe, 0xff][..] } else { &[] };
@@ -68,14 +50,14 @@ proptest! {
             pieces.push(piece);
             rest = more;
         }
-        prop_assert_eq!(in_pieces(form, pieces), detectors().find_as(form, "layer", &text));
+        prop_assert_eq!(in_pieces(form, pieces), everything().find_as(form, "layer", &text));
     }
 }
 
 #[test]
 fn every_single_cut_of_a_text() {
     let text = PIECES.join(" ");
-    let whole = detectors().find_as(Form::Plain, "layer", text.as_bytes());
+    let whole = everything().find_as(Form::Plain, "layer", text.as_bytes());
     assert!(whole.list.len() > 40);
     for cut in 0..=text.len() {
         let (one, other) = text.as_bytes().split_at(cut);
@@ -94,7 +76,7 @@ fn long_texts_in_pieces_of_each_size() {
             (Form::Plain, wide(&text[..size / 3], seed == 1, seed == 2)),
         ];
         for (form, text) in forms {
-            let whole = detectors().find_as(form, "layer", &text);
+            let whole = everything().find_as(form, "layer", &text);
             assert!(whole.list.len() > 15, "{}", whole.list.len());
             for piece in [1, 7, 4096, 65_536, 65_537, 262_144, 1 << 20] {
                 if piece == 1 && seed == 3 {
@@ -111,7 +93,7 @@ fn long_texts_in_pieces_of_each_size() {
 fn the_whole_of_a_long_text_is_its_parts() {
     // Far enough from each other, matches are those of each part alone.
     let part = PIECES.join(" ");
-    let detectors = detectors();
+    let detectors = everything();
     let expected = detectors.find_as(Form::Plain, "layer", format!("{}\n{part}\n", " ".repeat(9000)).as_bytes());
     for filling in [60_000, 65_300, 65_536, 131_000] {
         let text = format!("{}\n{part}\n{}", " ".repeat(filling), " ".repeat(70_000));
