@@ -36,14 +36,14 @@ pub(super) fn find_key_id(text: &[u8], start: usize) -> Option<Raw> {
     Some(Raw { account, ..raw })
 }
 
-/// The account that a key id belongs to: 40 bits of its base32, from the second on. Older ids hold none; their fifth
-/// character is before `Q`.
+/// The account that a key id belongs to: 40 bits of its base32, from the second on. Older ids hold none, and
+/// have no first bit.
 fn account(body: &[u8]) -> Option<u64> {
     let value = |byte: u8| u64::from(if byte.is_ascii_uppercase() { byte - b'A' } else { byte - b'2' + 26 });
     // Ten characters are 50 bits; the first 48 of them are six bytes.
     let bits = body[..10].iter().fold(0, |sum, byte| sum << 5 | value(*byte)) >> 2;
     let account = (bits & 0x7fff_ffff_ff80) >> 7;
-    (body[0] >= b'Q' && body[0].is_ascii_uppercase() && account < 1_000_000_000_000).then_some(account)
+    (value(body[0]) >= 16 && account < 1_000_000_000_000).then_some(account)
 }
 
 fn is_secret_byte(byte: u8) -> bool {

@@ -2,25 +2,38 @@
 //!
 //! The number's form and check digit are those of ISO/IEC 7812-1. Who issues which numbers is published by the schemes:
 //! Visa, Mastercard (2-series since 2017), American Express, Discover (whose network carries Diners Club), JCB and
-//! UnionPay. Beyond the ranges of our design, old JCB numbers of 15 digits (2131, 1800), Maestro and Dankort are known:
-//! they are still printed on cards and in test data, and labelled corpora hold them.
+//! UnionPay. Beyond these, old JCB numbers of 15 digits (2131, 1800), Maestro (67 and a few ranges in 50, 58 and 63) and
+//! Dankort are known: they are on cards that are still in use, and in labelled corpora. So are numbers of 16 digits in
+//! all of 35, of which JCB has given 3528 to 3589: generators of test data take them for JCB's, and beside a word such as
+//! `card` they are taken for cards.
 
 use super::kinds::Detector;
-use super::look::{Raw, alone, at, before, clear_left, clear_right, digits_from};
+use super::look::{Raw, alone, at, before, clear_left, clear_right, crowded, digits_from};
 
 /// The scheme of a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Brand {
     pub(super) name: &'static str,
-    /// Its range is so wide, or so seldom met, that an unlabelled row of digits proves little.
-    pub(super) weak: bool,
+    trust: Trust,
+}
+
+/// What it takes to believe that a number of a scheme is a card.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// Its check digit, unless it stands among other numbers.
+    Strong,
+    /// Groups as on a card, a word nearby, or that it is alone in its line: its range is so wide, or so seldom met, that
+    /// an unlabelled row of digits proves little.
+    Weak,
+    /// A word nearby, and nothing less.
+    Labelled,
 }
 
 /// Lengths in the order in which they are tried where a number could end at several places: most cards have 16 digits.
 const LENGTHS: [usize; 8] = [16, 15, 14, 19, 18, 13, 17, 12];
 
 /// Numbers that the schemes and payment services publish for tests.
-const TEST_NUMBERS: [&str; 24] = [
+pub(super) const TEST_NUMBERS: [&str; 24] = [
     "4111111111111111",
     "4012888888881881",
     "4222222222222",
@@ -51,24 +64,27 @@ const TEST_NUMBERS: [&str; 24] = [
 pub(super) fn brand(digits: &[u8]) -> Option<Brand> {
     let four = digits.iter().take(4).fold(0_u32, |sum, digit| sum * 10 + u32::from(digit - b'0'));
     let (len, two, three) = (digits.len(), four / 100, four / 10);
-    let brand = |name, weak| Some(Brand { name, weak });
+    let brand = |name, trust| Some(Brand { name, trust });
+    let common = |size| if len == size { Trust::Strong } else { Trust::Weak };
     match four {
-        _ if two / 10 == 4 && matches!(len, 13 | 16 | 18 | 19) => brand("visa", len != 16),
-        2221..=2720 if len == 16 => brand("mastercard", false),
-        _ if matches!(two, 51..=55) && len == 16 => brand("mastercard", false),
-        _ if matches!(two, 34 | 37) && len == 15 => brand("amex", false),
+        _ if two / 10 == 4 && matches!(len, 13 | 16 | 18 | 19) => brand("visa", common(16)),
+        2221..=2720 if len == 16 => brand("mastercard", Trust::Strong),
+        _ if matches!(two, 51..=55) && len == 16 => brand("mastercard", Trust::Strong),
+        _ if matches!(two, 34 | 37) && len == 15 => brand("amex", Trust::Strong),
         _ if (matches!(two, 36 | 38 | 39) || matches!(three, 300..=305)) && matches!(len, 14..=19) => {
-            brand("diners", true)
+            brand("diners", Trust::Weak)
         }
         _ if (four == 6011 || two == 65 || matches!(three, 644..=649)) && matches!(len, 16..=19) => {
-            brand("discover", len != 16)
+            brand("discover", common(16))
         }
-        3528..=3589 if matches!(len, 16..=19) => brand("jcb", len != 16),
-        1800 | 2131 if len == 15 => brand("jcb", true),
-        _ if matches!(two, 62 | 81) && matches!(len, 14..=19) => brand("unionpay", true),
-        5018 | 5020 | 5038 | 5893 | 6304 if matches!(len, 12..=19) => brand("maestro", true),
-        _ if two == 67 && matches!(len, 12..=19) => brand("maestro", true),
-        5019 if len == 16 => brand("dankort", true),
+        3528..=3589 if matches!(len, 16..=19) => brand("jcb", common(16)),
+        3500..=3599 if len == 16 => brand("jcb", Trust::Labelled),
+        1800 | 2131 if len == 15 => brand("jcb", Trust::Weak),
+        _ if matches!(two, 62 | 81) && matches!(len, 14..=19) => brand("unionpay", Trust::Weak),
+        _ if (two == 67 || matches!(four, 5018 | 5020 | 5038 | 5893 | 6304)) && matches!(len, 12..=19) => {
+            brand("maestro", if len == 12 { Trust::Labelled } else { Trust::Weak })
+        }
+        5019 if len == 16 => brand("dankort", Trust::Weak),
         _ => None,
     }
 }
@@ -100,7 +116,6 @@ pub(super) fn find(text: &[u8], start: usize, labelled: impl Fn(usize) -> bool) 
     if !at(text, start).is_ascii_digit() || !clear_left(text, start) {
         return None;
     }
-    // A foreign phone number, a dump in hexadecimal.
     let mut digits = [0_u8; 19];
     let (mut count, mut groups) = (0, 0);
     // How many digits there are after each group, and where it ends in the text.
@@ -135,12 +150,15 @@ pub(super) fn find(text: &[u8], start: usize, labelled: impl Fn(usize) -> bool) 
         if !fits {
             return None;
         }
-        let confidence = match (labelled(end), brand.weak && !grouped) {
-            (true, false) => 0.95,
-            (true, true) => 0.9,
-            (false, false) => 0.8,
-            (false, true) if len != 12 && alone(text, start, end) => 0.6,
-            (false, true) => 0.3,
+        let confidence = match (brand.trust, labelled(end)) {
+            (Trust::Strong, true) => 0.95,
+            (_, true) => 0.9,
+            (Trust::Labelled, false) => 0.3,
+            (_, false) if grouped => 0.8,
+            (Trust::Strong, false) if crowded(text, start, end) => 0.4,
+            (Trust::Strong, false) => 0.8,
+            (Trust::Weak, false) if alone(text, start, end) => 0.6,
+            (Trust::Weak, false) => 0.3,
         };
         let test = std::str::from_utf8(digits).is_ok_and(|text| TEST_NUMBERS.contains(&text));
         let raw = Raw::new(start, end, Detector::CreditCard, confidence);

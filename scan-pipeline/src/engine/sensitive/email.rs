@@ -72,6 +72,10 @@ fn domain(text: &[u8], sign: usize) -> Option<usize> {
     let run = (0..=256).take_while(|i| is_domain(at(text, from + i))).count();
     let run = &text[from..from + run];
     let dots = (1..run.len()).find(|i| run[*i] == b'.' && run[*i - 1] == b'.').map_or(run.len(), |i| i - 1);
+    if dots > 256 {
+        // Longer than this look, so longer than any domain.
+        return None;
+    }
     let mut name = &run[..dots];
     while let Some((b'.' | b'-', rest)) = name.split_last() {
         name = rest;

@@ -198,6 +198,13 @@ impl Lane {
         }
     }
 
+    /// How many bytes of memory the text takes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let pieces = if let Map::Pieces(pieces) = &self.map { pieces.capacity() * size_of::<Piece>() } else { 0 };
+        self.buffer.capacity() + pieces + self.scratch.held()
+    }
+
     /// Looks at what is left and gives what was found, and how much there was.
     pub(super) fn finish(&mut self, each: &mut impl FnMut(&[u8], usize, u64)) -> (Vec<Finding>, u64) {
         self.advance(true, each);

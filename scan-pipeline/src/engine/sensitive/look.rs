@@ -77,6 +77,31 @@ pub(super) fn alone(text: &[u8], start: usize, end: usize) -> bool {
     left.is_some_and(edge) && right.is_some_and(edge)
 }
 
+/// Whether a match stands among other numbers, as in a log: several rows of digits near it in its line, or one where the
+/// line begins with a digit or a bracket. A cell of a table stands by itself.
+pub(super) fn crowded(text: &[u8], start: usize, end: usize) -> bool {
+    const NEAR: usize = 100;
+    let mark = |byte: u8| matches!(byte, b',' | b';' | b'|' | b'\t' | b'"');
+    if mark(before(text, start, 1)) && mark(at(text, end)) {
+        return false;
+    }
+    let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    let (from, to) = (start.saturating_sub(NEAR), text.len().min(end + NEAR));
+    worked(2 * NEAR);
+    let line = text[from..start].iter().rposition(is_end).map(|i| from + i + 1);
+    let left = &text[line.unwrap_or(from)..start];
+    let right = &text[end..to];
+    let right = &right[..right.iter().position(is_end).unwrap_or(right.len())];
+    let rows = |part: &[u8]| {
+        let follows = part.windows(2).filter(|pair| pair[1].is_ascii_digit() && !pair[0].is_ascii_digit()).count();
+        follows + usize::from(part.first().is_some_and(u8::is_ascii_digit))
+    };
+    let begins = (line.is_some() || from == 0)
+        && left.trim_ascii_start().first().is_some_and(|first| first.is_ascii_digit() || *first == b'[');
+    let count = rows(left) + rows(right);
+    count >= 3 || count >= 1 && begins
+}
+
 /// Bits of information that a character of these bytes carries, by Shannon's formula over their own frequencies.
 pub(super) fn entropy(bytes: &[u8]) -> f64 {
     worked(bytes.len());

@@ -34,6 +34,8 @@
 mod aws;
 mod builder;
 mod card;
+#[cfg(any(test, feature = "testkit"))]
+pub mod check;
 mod custom;
 mod email;
 mod fingerprint;
@@ -44,11 +46,15 @@ mod kinds;
 mod lane;
 mod look;
 mod mask;
+#[cfg(any(test, feature = "testkit"))]
+mod oracle;
 mod pass;
 mod password;
 mod phone;
 mod ssn;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod text;
 mod tokens;
 

@@ -31,6 +31,13 @@ pub(super) struct Scratch {
     raws: Vec<Raw>,
 }
 
+#[cfg(test)]
+impl Scratch {
+    pub(super) fn held(&self) -> usize {
+        self.candidates.capacity() * size_of::<Candidate>() + self.raws.capacity() * size_of::<Raw>()
+    }
+}
+
 /// The matches that begin between two places, no further apart than [`CHUNK`], in order.
 pub(super) fn matches<'s>(
     inner: &Inner,

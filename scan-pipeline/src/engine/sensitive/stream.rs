@@ -108,6 +108,17 @@ impl Stream {
         self.go_on(bytes);
     }
 
+    /// How many bytes of memory the texts take.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        match &self.way {
+            Way::Unknown(head) => head.capacity(),
+            Way::Plain(plain) => plain.bytes.held() + plain.stretches.held(),
+            Way::Wide(_, lane) => lane.held(),
+            Way::Markup(_, markup, _) => markup.held(),
+        }
+    }
+
     /// The way for what begins like this.
     fn choose(&self, head: &[u8]) -> Way {
         let lane = || Lane::pieces(&self.inner, &self.path, self.outer);

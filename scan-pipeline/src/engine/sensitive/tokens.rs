@@ -43,7 +43,7 @@ pub(super) const PREFIXES: [&str; 20] = [
 
 /// What the search looks for: beginnings of tokens, and parts of the names that passwords have. None of them overlaps
 /// another one, or the result would depend on where a search begins.
-pub(super) const NEEDLES: [(&str, Detector); 38] = [
+pub(super) const NEEDLES: [(&str, Detector); 39] = [
     ("ghp_", Detector::GithubToken),
     ("gho_", Detector::GithubToken),
     ("ghu_", Detector::GithubToken),
@@ -68,13 +68,14 @@ pub(super) const NEEDLES: [(&str, Detector); 38] = [
     ("eyJ", Detector::Jwt),
     ("ssw", Detector::Password),
     ("SSW", Detector::Password),
-    ("ssphr", Detector::Password),
-    ("SSPHR", Detector::Password),
+    ("ssph", Detector::Password),
+    ("SSPH", Detector::Password),
     ("pwd", Detector::Password),
     ("PWD", Detector::Password),
     ("Pwd", Detector::Password),
-    ("cret", Detector::Password),
-    ("CRET", Detector::Password),
+    ("sec", Detector::Password),
+    ("Sec", Detector::Password),
+    ("SEC", Detector::Password),
     ("tok", Detector::Password),
     ("Tok", Detector::Password),
     ("TOK", Detector::Password),

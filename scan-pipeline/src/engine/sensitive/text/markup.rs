@@ -266,6 +266,11 @@ impl Markup {
         }
     }
 
+    #[cfg(test)]
+    pub(in super::super) fn held(&self) -> usize {
+        self.text.held() + self.tags.held()
+    }
+
     /// Ends the layer, and gives both texts.
     pub(in super::super) fn finish(mut self) -> [Lane; 2] {
         match self.state {

@@ -134,6 +134,11 @@ impl Stretches {
         (self.count, self.last) = (0, Last::Neither);
     }
 
+    #[cfg(test)]
+    pub(in super::super) fn held(&self) -> usize {
+        self.lane.held()
+    }
+
     pub(in super::super) fn into_lane(self) -> Lane {
         self.lane
     }
