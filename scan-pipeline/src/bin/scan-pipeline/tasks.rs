@@ -17,8 +17,8 @@ use crate::table::{Label, Table};
 use crate::text::{plural, printable};
 use crate::{EXIT_CLEAN, EXIT_ERROR, EXIT_LOOK, complain};
 
-/// Tasks that are read at once.
-const PAGE: usize = 1000;
+/// Tasks that are read at once: each comes with its report, which may list a thousand findings.
+const PAGE: usize = 100;
 /// Digits of an id that are shown in lists: enough to name it.
 const SHORT: usize = 12;
 /// How long the end waits for steps that go on.
