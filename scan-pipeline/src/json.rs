@@ -2,6 +2,8 @@
 //!
 //! - [`REPORT_SCHEMA`]: the file was scanned, and this is what was found. `verdict.status` is `clean`, `infected` or
 //!   `unscannable`; `reasons` says what was not proven to be scanned, which an infected file can have, too.
+//!   `findings` lists sensitive data, where it was looked for, masked; `findings_omitted` counts what is not listed. Where
+//!   nobody looked for malware, the file is `unscannable`, with the reason `no_malware_scan`.
 //! - [`ERROR_SCHEMA`]: nothing is known about the file. With `"skipped": true` it was passed over on purpose: a link,
 //!   fifo, socket or device met in a directory tree.
 //!

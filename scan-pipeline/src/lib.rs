@@ -1,4 +1,5 @@
-#![forbid(unsafe_code)]
+// Not `forbid`, which nothing could lift: the kernel of the detectors may, and a test sees to it that nothing else does.
+#![deny(unsafe_code)]
 //! From a file that arrived to everything that had to follow from its scan.
 //!
 //! A [`Pipeline`] pins an object, scans it, and runs the workflow that the [`Policy`] names for its verdict, each step
@@ -53,6 +54,8 @@
 //! - A handler of your own: [`handler::from_fn`], or the trait [`handler::ResultHandler`].
 //! - A bucket, store or engine of your own: the contract is on its module's page, and [`testkit`](#features) has the
 //!   suite that checks it.
+//! - Sensitive data in the same pass: `engine::ClamAvBuilder::detectors`, or alone with [`engine::DetectOnly`]; what
+//!   follows is [`Policy::findings`].
 //! - Scans alone: [`engine::ClamAv`], or the synchronous crate below it, re-exported as [`clamav`].
 //! - Results as [`json`].
 //!

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{ReasonKind, Report, Verdict};
+use crate::model::{Finding, ReasonKind, Report, Verdict};
 use crate::workflow::Workflow;
 use crate::{Error, ErrorKind, Result};
 
@@ -30,7 +30,38 @@ pub struct Policy {
     infected: Option<Arc<Workflow>>,
     unscannable: Option<Arc<Workflow>>,
     unscannable_for: BTreeMap<ReasonKind, Arc<Workflow>>,
+    findings: Vec<FindingsRule>,
     accept_unproven: bool,
+}
+
+/// What follows when it is clean, but with findings such as these.
+#[derive(Debug, Clone)]
+struct FindingsRule {
+    /// Empty for all.
+    detectors: Vec<String>,
+    min_confidence: f64,
+    workflow: Arc<Workflow>,
+}
+
+impl FindingsRule {
+    /// Findings that are not listed may be any.
+    fn matches(&self, report: &Report) -> bool {
+        let asked = |finding: &Finding| {
+            let detector = self.detectors.is_empty() || self.detectors.contains(&finding.detector);
+            // One that is no number is none to rely on.
+            detector && (finding.confidence >= self.min_confidence || finding.confidence.is_nan())
+        };
+        report.findings_omitted > 0 || report.findings.iter().any(asked)
+    }
+
+    /// The rule in words, without its workflow.
+    fn explain(&self) -> String {
+        let what = if self.detectors.is_empty() { String::from("findings") } else { self.detectors.join(" or ") };
+        match self.min_confidence > 0.0 {
+            true => format!("clean, with {what} from a confidence of {}", self.min_confidence),
+            false => format!("clean, with {what}"),
+        }
+    }
 }
 
 impl Policy {
@@ -43,6 +74,41 @@ impl Policy {
     #[must_use]
     pub fn clean(mut self, workflow: impl Into<Arc<Workflow>>) -> Self {
         self.clean = Some(workflow.into());
+        self
+    }
+
+    /// What follows when it is clean, but with findings of sensitive data at or above this confidence (0 to 1; 0 for
+    /// any). Of several such rules the first that matches counts. What is infected or unscannable follows its own
+    /// workflow, whatever else was found in it.
+    ///
+    /// A report lists so many findings and no more. Where it leaves some out, they may be any, and every rule matches.
+    ///
+    /// ```
+    /// use scan_pipeline::Policy;
+    /// use scan_pipeline::handler::{relocate, tag};
+    /// use scan_pipeline::workflow::Workflow;
+    ///
+    /// let policy = Policy::new()
+    ///     .findings_of(["aws_secret_key"], 0.0, Workflow::new("revoke").then(relocate("secrets")))
+    ///     .findings(0.8, Workflow::new("review").then(tag()).then(relocate("review")))
+    ///     .clean(Workflow::new("release").then(relocate("clean")));
+    /// assert_eq!(policy.explain()[1], "clean, with findings from a confidence of 0.8: workflow review");
+    /// ```
+    #[must_use]
+    pub fn findings(self, min_confidence: f64, workflow: impl Into<Arc<Workflow>>) -> Self {
+        self.findings_of::<String>([], min_confidence, workflow)
+    }
+
+    /// The same for findings of these detectors alone, such as `credit_card`.
+    #[must_use]
+    pub fn findings_of<D: Into<String>>(
+        mut self,
+        detectors: impl IntoIterator<Item = D>,
+        min_confidence: f64,
+        workflow: impl Into<Arc<Workflow>>,
+    ) -> Self {
+        let detectors = detectors.into_iter().map(Into::into).collect();
+        self.findings.push(FindingsRule { detectors, min_confidence, workflow: workflow.into() });
         self
     }
 
@@ -99,7 +165,10 @@ impl Policy {
     /// The workflow that follows; `None` leaves the object where it is.
     pub fn workflow(&self, report: &Report) -> Option<&Arc<Workflow>> {
         match &report.verdict {
-            _ if self.admits(report) => self.clean.as_ref(),
+            _ if self.admits(report) => {
+                let rule = self.findings.iter().find(|rule| rule.matches(report));
+                rule.map(|rule| &rule.workflow).or(self.clean.as_ref())
+            }
             Verdict::Infected { .. } => self.infected.as_ref(),
             Verdict::Clean => self.unscannable.as_ref(),
             Verdict::Unscannable { reasons } => {
@@ -121,22 +190,30 @@ impl Policy {
 
     /// A workflow that follows a verdict, by its name.
     pub(crate) fn shared_workflow(&self, name: &str) -> Option<Arc<Workflow>> {
-        let named = [&self.clean, &self.infected, &self.unscannable].into_iter().flatten();
-        named.chain(self.unscannable_for.values()).find(|workflow| workflow.name() == name).cloned()
+        self.named().find(|workflow| workflow.name() == name).cloned()
+    }
+
+    /// Every workflow that something is said to follow, but for those of fatal errors.
+    fn named(&self) -> impl Iterator<Item = &Arc<Workflow>> {
+        let verdicts = [&self.clean, &self.infected, &self.unscannable].into_iter().flatten();
+        verdicts.chain(self.unscannable_for.values()).chain(self.findings.iter().map(|rule| &rule.workflow))
     }
 
     /// Every workflow in it, those for fatal errors included.
     pub fn workflows(&self) -> impl Iterator<Item = &Workflow> {
-        let named = [&self.clean, &self.infected, &self.unscannable].into_iter().flatten();
-        named.chain(self.unscannable_for.values()).flat_map(|workflow| [Some(&**workflow), workflow.fatal()]).flatten()
+        self.named().flat_map(|workflow| [Some(&**workflow), workflow.fatal()]).flatten()
     }
 
-    /// Checks every workflow, and that no two share a name: the journal knows them by it.
+    /// Checks every workflow, that no two share a name, by which the journal knows them, and every confidence.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Config`], naming the workflow.
     pub fn check(&self) -> Result<()> {
+        if let Some(rule) = self.findings.iter().find(|rule| !(0.0..=1.0).contains(&rule.min_confidence)) {
+            let why = format!("a confidence is from 0 to 1, and here it is {}", rule.min_confidence);
+            return Err(Error::new(ErrorKind::Config, why).about(format!("workflow {}", rule.workflow.name())));
+        }
         let mut seen: BTreeMap<&str, &Workflow> = BTreeMap::new();
         for workflow in self.workflows() {
             workflow.check()?;
@@ -154,10 +231,10 @@ impl Policy {
             None => String::from("left where it is"),
             Some(workflow) => format!("workflow {}", workflow.name()),
         };
-        let mut lines = vec![
-            format!("clean: {}", follows(self.clean.as_ref())),
-            format!("infected: {}", follows(self.infected.as_ref())),
-        ];
+        let rule = |rule: &FindingsRule| format!("{}: {}", rule.explain(), follows(Some(&rule.workflow)));
+        let mut lines: Vec<String> = self.findings.iter().map(rule).collect();
+        lines.push(format!("clean: {}", follows(self.clean.as_ref())));
+        lines.push(format!("infected: {}", follows(self.infected.as_ref())));
         if self.accept_unproven {
             lines.push(String::from("unproven: as clean"));
         }
@@ -179,87 +256,4 @@ impl Policy {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{EngineInfo, Reason, Threat};
-
-    fn report(verdict: Verdict) -> Report {
-        let mut report = Report::new(verdict, EngineInfo::new("test", "0", "0"));
-        report.coverage.proven = true;
-        report
-    }
-
-    fn unscannable(kinds: &[ReasonKind]) -> Report {
-        let reasons = kinds.iter().map(|&kind| Reason { kind, layer_path: String::from("a"), detail: None }).collect();
-        report(Verdict::Unscannable { reasons })
-    }
-
-    fn policy() -> Policy {
-        Policy::new()
-            .clean(Workflow::new("clean"))
-            .infected(Workflow::new("infected"))
-            .unscannable(Workflow::new("other"))
-            .unscannable_for(ReasonKind::Encrypted, Workflow::new("encrypted"))
-            .unscannable_for(ReasonKind::TooLarge, Workflow::new("large"))
-    }
-
-    fn name(policy: &Policy, report: &Report) -> Option<String> {
-        policy.workflow(report).map(|workflow| workflow.name().to_owned())
-    }
-
-    #[test]
-    fn each_verdict_has_its_workflow() {
-        let threats = vec![Threat { signature: String::from("T"), layer_path: String::from("a") }];
-        use ReasonKind::{Encrypted, TooLarge, Unproven, Unsupported};
-        for (report, expected) in [
-            (report(Verdict::Clean), "clean"),
-            (report(Verdict::Infected { threats }), "infected"),
-            (unscannable(&[Encrypted]), "encrypted"),
-            (unscannable(&[Encrypted, Encrypted]), "encrypted"),
-            (unscannable(&[Encrypted, TooLarge]), "other"),
-            (unscannable(&[Encrypted, Unsupported]), "other"),
-            (unscannable(&[Unsupported]), "other"),
-            (unscannable(&[Unproven]), "other"),
-        ] {
-            assert_eq!(name(&policy(), &report).as_deref(), Some(expected), "{report:?}");
-        }
-    }
-
-    #[test]
-    fn reasons_that_are_not_listed_hold_back() {
-        let mut report = unscannable(&[ReasonKind::Encrypted]);
-        report.coverage.gap_count = 2;
-        assert_eq!(name(&policy(), &report).as_deref(), Some("other"));
-    }
-
-    #[test]
-    fn unproven_passes_only_where_it_is_accepted() {
-        let unproven = unscannable(&[ReasonKind::Unproven]);
-        let mixed = unscannable(&[ReasonKind::Unproven, ReasonKind::Encrypted]);
-        let mut bare = report(Verdict::Clean);
-        bare.coverage.proven = false;
-        let accepting = policy().accept_unproven(true);
-        for (report, strict, lax) in [(&unproven, false, true), (&mixed, false, false), (&bare, false, true)] {
-            assert_eq!(policy().admits(report), strict, "{report:?}");
-            assert_eq!(accepting.admits(report), lax, "{report:?}");
-        }
-        assert_eq!(name(&policy(), &bare).as_deref(), Some("other"), "clean without proof is not clean");
-    }
-
-    #[test]
-    fn what_is_not_named_is_left_alone_and_said() {
-        let policy = Policy::new().clean(Workflow::new("c"));
-        assert_eq!(policy.left_alone(), ["infected", "unscannable"]);
-        assert_eq!(policy.workflow(&unscannable(&[ReasonKind::Encrypted])).map(|w| w.name()), None);
-        assert_eq!(policy.explain()[1], "infected: left where it is");
-    }
-
-    #[test]
-    fn names_are_unique() {
-        let twice = Policy::new().clean(Workflow::new("w")).infected(Workflow::new("w"));
-        assert_eq!(twice.check().expect_err("refused").kind(), ErrorKind::Config);
-        let shared = Arc::new(Workflow::new("w"));
-        let once = Policy::new().clean(Arc::clone(&shared)).unscannable_for(ReasonKind::Encrypted, shared);
-        assert!(once.check().is_ok(), "one workflow may follow several verdicts");
-    }
-}
+mod tests;

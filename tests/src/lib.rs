@@ -35,6 +35,7 @@ pub mod marker;
 pub mod misc;
 pub mod office;
 pub mod pdf;
+pub mod personal;
 pub mod postgres;
 pub mod rar;
 pub mod servers;

@@ -39,18 +39,26 @@ fn imports(text: &str) -> Vec<String> {
 
 const ROOMS: [&str; 7] = ["engine", "event", "handler", "objects", "queue", "source", "store"];
 
+/// The detectors' kernel, in its variants for special instructions.
+const KERNEL: [&str; 2] = ["engine/sensitive/kernel/avx2.rs", "engine/sensitive/kernel/avx512.rs"];
+
 #[test]
-fn only_the_core_holds_unsafe() {
+fn only_the_core_and_the_kernel_hold_unsafe() {
     for dir in ["scan-pipeline/src", "tests/src"] {
         for (name, text) in sources(dir) {
             let holds = text.lines().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
-            assert!(!holds, "{dir}/{name} holds unsafe code");
+            let may = dir == "scan-pipeline/src" && KERNEL.contains(&name.as_str());
+            assert!(!holds || may, "{dir}/{name} holds unsafe code");
         }
     }
     for (file, text) in sources("scan-pipeline/src") {
-        if file == "lib.rs" || file.ends_with("main.rs") {
+        if file.ends_with("main.rs") {
             assert!(text.contains("#![forbid(unsafe_code)]"), "{file} does not forbid it");
         }
+        if file == "lib.rs" {
+            assert!(text.contains("#![deny(unsafe_code)]"), "{file} does not deny it");
+        }
+        assert!(!text.contains("allow(unsafe_code)") || KERNEL.contains(&file.as_str()), "{file} allows unsafe code");
     }
 }
 

@@ -10,12 +10,13 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 
 use super::Config;
 use super::buckets::{BucketSpec, Place};
+use super::detect::DetectSpec;
 use super::engine::EngineSpec;
 use super::open::OpenStore;
 use super::steps::{Action, RelocateSpec, StepSpec};
 use super::workflows::{LEAVE, NodeSpec, WorkflowSpec};
 use crate::content::{Budget, SpoolOptions};
-use crate::engine::{Engine, Group};
+use crate::engine::{DetectOnly, Engine, Group};
 use crate::handler::{delete, record, record_to, relocate, tag};
 #[cfg(any(feature = "gcs", feature = "azure"))]
 use crate::objects::ObjectStoreBucket;
@@ -64,8 +65,14 @@ impl Config {
 
     async fn with_engine(&self, builder: PipelineBuilder) -> Result<PipelineBuilder> {
         let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
+        let detect = self.detect.as_ref();
+        // Who unpacks the layers shows them to the detectors; without such an engine they see what lies there.
+        let unpacks = |spec: &EngineSpec| matches!(spec, EngineSpec::ClamAv(_));
+        if let (Some(detect), false) = (detect, self.engines.iter().any(unpacks)) {
+            engines.push(Arc::new(DetectOnly::new(detect.build()?)));
+        }
         for spec in &self.engines {
-            engines.push(engine(spec).await?);
+            engines.push(engine(spec, detect).await?);
         }
         Ok(builder.engine(Group::new(engines)?))
     }
@@ -134,6 +141,10 @@ impl Config {
         }
         if let Some(name) = &spec.unscannable {
             policy = policy.unscannable(named(name)?);
+        }
+        for rule in &spec.findings {
+            let detectors = rule.detectors.iter().map(String::as_str);
+            policy = policy.findings_of(detectors, rule.min_confidence, named(&rule.workflow)?);
         }
         for (reason, name) in &spec.unscannable_for {
             policy = policy.unscannable_for(*reason, named(name)?);
@@ -208,9 +219,9 @@ fn mover(spec: &RelocateSpec, accept_unproven: bool) -> Result<crate::handler::R
     Ok(if spec.keep_source { handler.keep_source() } else { handler })
 }
 
-async fn engine(spec: &EngineSpec) -> Result<Arc<dyn Engine>> {
+async fn engine(spec: &EngineSpec, detect: Option<&DetectSpec>) -> Result<Arc<dyn Engine>> {
     match spec {
-        EngineSpec::ClamAv(spec) => spec.build().await,
+        EngineSpec::ClamAv(spec) => spec.build(detect).await,
         EngineSpec::Clamd(spec) => spec.build(),
     }
 }

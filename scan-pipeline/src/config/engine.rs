@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::detect::{self, DetectSpec};
 use super::read::{Reader, Section};
 use super::text::Text;
 use crate::Result;
@@ -70,7 +71,7 @@ impl EngineSpec {
 
 impl ClamAvSpec {
     #[cfg(feature = "clamav")]
-    pub(super) async fn build(&self) -> Result<Arc<dyn Engine>> {
+    pub(super) async fn build(&self, detect: Option<&DetectSpec>) -> Result<Arc<dyn Engine>> {
         let options = crate::clamav::ScanOptions {
             alert_macros: self.alert_macros,
             alert_broken: self.alert_broken,
@@ -83,6 +84,12 @@ impl ClamAvSpec {
         if let Some(threads) = self.threads {
             builder = builder.threads(threads);
         }
+        if let Some(detect) = detect {
+            builder = builder.detectors(detect.build()?);
+            if let Some(most) = detect.max_findings {
+                builder = builder.max_findings(most);
+            }
+        }
         if let Some(dir) = &self.temp_dir {
             builder = builder.temp_dir(dir);
         }
@@ -90,7 +97,7 @@ impl ClamAvSpec {
     }
 
     #[cfg(not(feature = "clamav"))]
-    pub(super) async fn build(&self) -> Result<Arc<dyn Engine>> {
+    pub(super) async fn build(&self, _: Option<&DetectSpec>) -> Result<Arc<dyn Engine>> {
         Err(Error::new(ErrorKind::Unsupported, "this build has no libclamav; rebuild with --features clamav"))
     }
 }
@@ -123,14 +130,16 @@ impl ClamdSpec {
     }
 }
 
-pub(super) fn read(root: &Section<'_>) -> Vec<EngineSpec> {
+/// The engines, and what they look for beside malware.
+pub(super) fn read(root: &Section<'_>) -> (Vec<EngineSpec>, Option<DetectSpec>) {
     let Some(item) = root.get("engine") else {
         root.missing("engine", "no engine is set up: write [engine.clamav] for libclamav in this process");
-        return Vec::new();
+        return (Vec::new(), None);
     };
-    let Some(section) = item.section() else { return Vec::new() };
+    let Some(section) = item.section() else { return (Vec::new(), None) };
     let mut engines = Vec::new();
-    section.read(|engine| {
+    let detect = section.read(|engine| {
+        let detect = detect::read(engine);
         if let Some(section) = engine.section("clamav") {
             let spec = section.read(clamav);
             if cfg!(feature = "clamav") {
@@ -144,11 +153,21 @@ pub(super) fn read(root: &Section<'_>) -> Vec<EngineSpec> {
         {
             engines.push(EngineSpec::Clamd(spec));
         }
-        if !engine.is_there("clamav") && !engine.is_there("clamd") {
-            engine.missing("clamav", "no engine is set up: write [engine.clamav] or [engine.clamd]");
+        match (engine.is_there("clamav"), engine.is_there("clamd")) {
+            (false, false) if detect.is_some() => engine.missing(
+                "clamav",
+                "detect looks for sensitive data and not for malware: write [engine.clamav] or [engine.clamd] as well",
+            ),
+            (false, false) => engine.missing("clamav", "no engine is set up: write [engine.clamav] or [engine.clamd]"),
+            (false, true) if detect.is_some() => engine.warning(
+                "detect: clamd shows nobody what it unpacks, so sensitive data inside of archives, PDF and Office files \
+                 is not found; with [engine.clamav] it is",
+            ),
+            _ => {}
         }
+        detect
     });
-    engines
+    (engines, detect)
 }
 
 fn clamav(section: &Section<'_>) -> ClamAvSpec {

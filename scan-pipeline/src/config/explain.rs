@@ -10,6 +10,9 @@ impl Config {
     pub fn explain(&self) -> Vec<String> {
         let mut lines: Vec<String> =
             self.engines.iter().map(|engine| format!("scan with {}", engine.describe())).collect();
+        if let Some(detect) = &self.detect {
+            lines.push(format!("look for sensitive data: {}", detect.names().join(", ")));
+        }
         lines.push(format!("keep tasks, steps and the audit log in {}", self.store));
         for bucket in &self.buckets {
             let place = bucket.place.describe();
@@ -20,6 +23,9 @@ impl Config {
             });
         }
         let policy = &self.policy;
+        for rule in &policy.findings {
+            self.follows(&mut lines, &format!("clean, with {}", rule.describe()), Some(&rule.workflow));
+        }
         self.follows(&mut lines, "clean", policy.clean.as_deref());
         if policy.accept_unproven {
             let all = ReasonKind::Unproven;

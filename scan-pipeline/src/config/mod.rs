@@ -1,6 +1,8 @@
 //! A pipeline from a TOML file: this room alone names every engine, bucket, handler and store.
 //!
 //! ```toml
+//! [engine]
+//! detect = ["ssn", "credit_card"]       # sensitive data in the same pass; "all" for everything there is
 //! [engine.clamav]                       # and, or instead: [engine.clamd]
 //! definitions = "/var/lib/clamav"       # default: where freshclam puts them
 //! [engine.clamav.limits]
@@ -18,6 +20,9 @@
 //! clean = "release"
 //! infected = "isolate"
 //! unscannable = "leave"                 # the word for: nothing follows, and that is meant
+//! [[policy.findings]]                   # when it is clean, with findings; the first that matches counts
+//! min_confidence = 0.8
+//! workflow = "review"
 //!
 //! [[workflow.release.steps]]
 //! do = "relocate"
@@ -31,6 +36,9 @@
 //! [[workflow.isolate.steps]]
 //! do = "relocate"
 //! to = "infected"
+//!
+//! [[workflow.review.steps]]
+//! do = "tag"
 //!
 //! [queue]                               # for `scan-pipeline work` and bulk jobs
 //! url = "sqlite:///var/lib/scan-pipeline/queue.db"
@@ -46,6 +54,7 @@
 
 mod buckets;
 mod build;
+mod detect;
 mod engine;
 mod explain;
 mod limits;
@@ -77,6 +86,7 @@ use crate::worker::WorkerOptions;
 use crate::{Error, ErrorKind, Result};
 
 use buckets::BucketSpec;
+use detect::DetectSpec;
 use engine::EngineSpec;
 use limits::{LimitsSpec, RunSpec};
 use read::{Reader, Section};
@@ -93,6 +103,7 @@ pub use variables::Environment;
 #[derive(Debug, Clone)]
 pub struct Config {
     engines: Vec<EngineSpec>,
+    detect: Option<DetectSpec>,
     store: StoreUrl,
     queue: Option<QueueUrl>,
     worker: WorkerOptions,
@@ -216,12 +227,12 @@ impl Config {
 /// Reads every part, whatever is wrong with the others.
 fn read(root: &Section<'_>) -> Option<Config> {
     root.read(|root| {
-        let engines = engine::read(root);
+        let (engines, detect) = engine::read(root);
         let store = store::read(root);
         let (queue, worker) = (queue::read(root), queue::worker(root));
         let (buckets, names) = buckets::read(root);
         let workflows = workflows::workflows(root, &buckets, &names);
-        let policy = workflows::policy(root, &workflows);
+        let policy = workflows::policy(root, &workflows, detect.as_ref());
         let (limits, run) = (limits::limits(root), limits::run(root));
         if !buckets.is_empty() && queue.is_none() && buckets.iter().all(|bucket| bucket.watch.is_none()) {
             let at = buckets.iter().map(|bucket| bucket.at).min().unwrap_or_default();
@@ -229,7 +240,7 @@ fn read(root: &Section<'_>) -> Option<Config> {
             root.reader.note(Severity::Warning, at, "buckets", why, true);
         }
         let warnings = Vec::new();
-        Some(Config { engines, store: store?, queue, worker, buckets, policy, workflows, limits, run, warnings })
+        Some(Config { engines, detect, store: store?, queue, worker, buckets, policy, workflows, limits, run, warnings })
     })
 }
 

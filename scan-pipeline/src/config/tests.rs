@@ -412,3 +412,5 @@ fn a_table_needs_a_build_that_has_them() {
     let problems = with("to = \"clean\"\nprefix = \"records/\"", "to = \"dynamodb://scans\"");
     assert!(problems[0].message.contains("rebuild with --features dynamodb"), "{problems:?}");
 }
+
+mod sensitive;

@@ -7,11 +7,13 @@ use crate::handler::{Fact, Vocabulary};
 #[derive(Debug, Clone, Default)]
 pub(super) struct VocabularySpec(Vocabulary);
 
-const FACTS: [(&str, Fact); 7] = [
+const FACTS: [(&str, Fact); 9] = [
     ("status", Fact::Status),
     ("threat", Fact::Threat),
     ("threat_or_ok", Fact::ThreatOrOk),
     ("reason", Fact::Reason),
+    ("findings", Fact::Findings),
+    ("detectors", Fact::Detectors),
     ("definitions", Fact::Definitions),
     ("sha256", Fact::Sha256),
     ("task", Fact::Task),

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::buckets::BucketSpec;
+use super::detect::DetectSpec;
 use super::problem::{Severity, hint};
 use super::read::{Item, Reader, Section};
 use super::steps::{Action, StepSpec, step};
 use super::text::Text;
+use crate::engine::Detector;
 use crate::model::ReasonKind;
 
 /// A workflow by its table.
@@ -31,7 +33,28 @@ pub(super) struct PolicySpec {
     pub(super) infected: Option<String>,
     pub(super) unscannable: Option<String>,
     pub(super) unscannable_for: BTreeMap<ReasonKind, String>,
+    pub(super) findings: Vec<FindingsSpec>,
     pub(super) accept_unproven: bool,
+}
+
+/// What follows when it is clean, with findings such as these.
+#[derive(Debug, Clone)]
+pub(super) struct FindingsSpec {
+    pub(super) workflow: String,
+    pub(super) min_confidence: f64,
+    /// Empty for all.
+    pub(super) detectors: Vec<String>,
+}
+
+impl FindingsSpec {
+    /// Which findings, in words.
+    pub(super) fn describe(&self) -> String {
+        let what = if self.detectors.is_empty() { String::from("findings") } else { self.detectors.join(" or ") };
+        match self.min_confidence > 0.0 {
+            true => format!("{what} from a confidence of {}", self.min_confidence),
+            false => what,
+        }
+    }
 }
 
 /// What says that nothing is to follow, and that this is meant: a workflow without steps.
@@ -151,7 +174,63 @@ fn order(reader: &Reader<'_>, spec: &WorkflowSpec) {
     }
 }
 
-pub(super) fn policy(root: &Section<'_>, workflows: &BTreeMap<String, WorkflowSpec>) -> PolicySpec {
+/// `[[policy.findings]]`, or the name of a workflow for all findings.
+fn findings(
+    item: &Item<'_>,
+    detect: Option<&DetectSpec>,
+    named: &mut impl FnMut(&Reader<'_>, Text) -> Option<String>,
+) -> Vec<FindingsSpec> {
+    let reader = item.reader;
+    if detect.is_none() {
+        let why = "nothing is looked for, so there are no findings: write detect = \"all\" or a list in [engine]";
+        reader.note(Severity::Warning, item.span.start, &item.key, why, true);
+    }
+    if !item.is_list() {
+        let workflow = item.text().and_then(|text| named(reader, text));
+        return workflow
+            .map(|workflow| FindingsSpec { workflow, min_confidence: 0.0, detectors: Vec::new() })
+            .into_iter()
+            .collect();
+    }
+    let rule = |item: &Item<'_>| {
+        item.section()?.read(|rule| {
+            let workflow = rule.required("workflow", "the workflow that follows, or \"leave\"");
+            let min_confidence = rule.get("min_confidence").and_then(|item| item.float(0.0..=1.0));
+            let detectors = rule.texts("detectors");
+            for text in &detectors {
+                check_detector(reader, text, detect);
+            }
+            let detectors = detectors.into_iter().map(|text| text.value).collect();
+            let workflow = named(reader, workflow?)?;
+            Some(FindingsSpec { workflow, min_confidence: min_confidence.unwrap_or_default(), detectors })
+        })
+    };
+    item.list().unwrap_or_default().iter().filter_map(rule).collect()
+}
+
+/// A rule for what nobody looks for never matches.
+fn check_detector(reader: &Reader<'_>, text: &Text, detect: Option<&DetectSpec>) {
+    let asked: Vec<&str> = detect.map(DetectSpec::names).unwrap_or_default();
+    if asked.contains(&text.value.as_str()) {
+        return;
+    }
+    let known = || Detector::ALL.into_iter().map(Detector::as_str);
+    if known().any(|known| known == text.value) {
+        if detect.is_some() {
+            text.warning(reader, format!("`{}` is not looked for: it is not in engine.detect", text.written));
+        }
+        return;
+    }
+    let mut all: Vec<&str> = known().collect();
+    all.extend(asked);
+    text.mistake(reader, format!("there is no detector `{}`{}", text.written, hint(&text.value, all)));
+}
+
+pub(super) fn policy(
+    root: &Section<'_>,
+    workflows: &BTreeMap<String, WorkflowSpec>,
+    detect: Option<&DetectSpec>,
+) -> PolicySpec {
     let mut spec = PolicySpec::default();
     let mut used: Vec<String> = Vec::new();
     let mut named = |reader: &Reader<'_>, text: Text| -> Option<String> {
@@ -183,6 +262,9 @@ pub(super) fn policy(root: &Section<'_>, workflows: &BTreeMap<String, WorkflowSp
                      that is meant"
                 )),
             }
+        }
+        if let Some(item) = policy.get("findings") {
+            spec.findings = findings(&item, detect, &mut named);
         }
         spec.accept_unproven = policy.flag("accept_unproven").unwrap_or_default();
         if let Some(reasons) = policy.section("unscannable_for") {

@@ -8,7 +8,7 @@ use quick_cache::sync::Cache;
 
 use super::{hash, label};
 use crate::content::Content;
-use crate::model::{EngineInfo, Report, Verdict};
+use crate::model::{EngineInfo, Finding, Report, Verdict};
 use crate::store::{CacheKey, CachedReport};
 
 /// What a report is taken to weigh at least, and the unit of the cache's capacity, in bytes.
@@ -18,7 +18,8 @@ const UNIT: usize = 1 << 10;
 ///
 /// Only [complete](Report::is_complete) reports get in and out: clean or infected, proven, without a gap, about just the
 /// bytes at hand, by an engine that knows its definitions. Everything else is scanned again. A report that is found
-/// says what the earlier scan saw, with its layer paths under the new name; `elapsed` is that of the earlier scan.
+/// says what the earlier scan saw, findings included, with its layer paths under the new name; `elapsed` is that of the
+/// earlier scan. An engine whose detectors are others has other settings, and none of these reports.
 ///
 /// The pipeline asks the memory, then the [`Store`](crate::store::Store):
 ///
@@ -41,7 +42,7 @@ const UNIT: usize = 1 << 10;
 pub struct VerdictCache(Arc<Cache<CacheKey, Arc<CachedReport>, Weight>>);
 
 impl VerdictCache {
-    /// A cache for about that many verdicts; 0 keeps none. Reports with very many threats count as several.
+    /// A cache for about that many verdicts; 0 keeps none. Reports with many threats or findings count as several.
     pub fn new(entries: usize) -> Self {
         Self(Arc::new(Cache::with_weighter(entries, entries as u64, Weight)))
     }
@@ -155,7 +156,9 @@ impl Weighter<CacheKey, Arc<CachedReport>> for Weight {
             Verdict::Infected { threats } => threats.len(),
             _ => 0,
         };
-        (1 + (threats + report.findings.len()) * 256 / UNIT) as u64
+        let finding = |finding: &Finding| 256 + finding.context.len() + finding.layer_path.len();
+        let findings: usize = report.findings.iter().map(finding).sum();
+        (1 + (threats * 256 + findings) / UNIT) as u64
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
-use super::{Engine, ScanContext, before};
+use super::{Detectors, Engine, FindingTaker, MOST_FINDINGS, ScanContext, before};
 use crate::clamav as core;
 use crate::content::{Content, blocking};
 use crate::model::{
@@ -30,6 +30,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct ClamAv {
     handle: Arc<core::EngineHandle>,
     settings: String,
+    detectors: Option<Detectors>,
+    max_findings: usize,
     /// As many scans as the engine's queue holds, each until its bytes are free again, so that there is always room.
     permits: Arc<Semaphore>,
     max_file_size: u64,
@@ -42,6 +44,8 @@ pub struct ClamAvBuilder {
     limits: Limits,
     options: core::ScanOptions,
     threads: Option<usize>,
+    detectors: Option<Detectors>,
+    max_findings: Option<usize>,
 }
 
 impl ClamAvBuilder {
@@ -92,6 +96,29 @@ impl ClamAvBuilder {
         self
     }
 
+    /// Looks for sensitive data in every layer that libclamav unpacks, in the same pass. The findings are in the report;
+    /// they change no verdict.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), scan_pipeline::Error> {
+    /// use scan_pipeline::engine::{ClamAv, Detector, Detectors};
+    /// let detectors = Detectors::builder().detect_all([Detector::Ssn, Detector::CreditCard]).build()?;
+    /// let engine = ClamAv::builder().detectors(detectors).build().await?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn detectors(mut self, detectors: Detectors) -> Self {
+        self.detectors = Some(detectors);
+        self
+    }
+
+    /// Sets how many findings a report lists; those beyond are counted. Default 1,000.
+    #[must_use]
+    pub fn max_findings(mut self, most: usize) -> Self {
+        self.max_findings = Some(most);
+        self
+    }
+
     /// Sets where libclamav unpacks to. Default: `TMPDIR`, else `/tmp`.
     #[must_use]
     pub fn temp_dir(mut self, parent: impl Into<PathBuf>) -> Self {
@@ -114,7 +141,9 @@ impl ClamAvBuilder {
             .threads(threads)
             // One that a thread is about to take still lies in the queue.
             .queue(threads * 2);
-        let settings = settings(&self.limits, &self.options);
+        let max_findings = self.max_findings.unwrap_or(MOST_FINDINGS);
+        let detectors = self.detectors.clone().map(|detectors| (detectors, max_findings));
+        let settings = settings(&self.limits, &self.options, detectors.as_ref());
         let handle = blocking(move || {
             core::EngineHandle::new(builder, core::ReloadMode::Concurrent).map_err(|why| match why.kind() {
                 core::ErrorKind::Definitions | core::ErrorKind::Config => {
@@ -125,7 +154,8 @@ impl ClamAvBuilder {
         })
         .await?;
         let permits = Arc::new(Semaphore::new(threads * 2));
-        Ok(ClamAv { handle: Arc::new(handle), settings, permits, max_file_size: self.limits.max_file_size })
+        let (handle, max_file_size) = (Arc::new(handle), self.limits.max_file_size);
+        Ok(ClamAv { handle, settings, detectors: self.detectors, max_findings, permits, max_file_size })
     }
 }
 
@@ -207,19 +237,31 @@ impl Engine for ClamAv {
         if let Some(deadline) = context.deadline {
             request = request.deadline(deadline);
         }
+        let taker = self.detectors.as_ref().map(|detectors| FindingTaker::new(detectors).most(self.max_findings));
+        if let Some(taker) = &taker {
+            request = request.detector(taker.detector());
+        }
         let scan = engine.try_submit(input, request).map_err(|why| error(why).about(name))?;
         let found = scan.await.map_err(|why| error(why).about(name))?;
         if found.size != content.size() {
             let why = format!("the engine saw {} of {} bytes", found.size, content.size());
             return Err(Error::new(ErrorKind::Engine, why).about(name));
         }
-        Ok(report(&found, Some(content.sha256()), self.settings.clone()))
+        let mut report = report(&found, Some(content.sha256()), self.settings.clone());
+        if let Some(found) = taker.map(|taker| taker.take()) {
+            (report.findings, report.findings_omitted) = (found.list, found.omitted);
+        }
+        Ok(report)
     }
 }
 
-/// A hash of everything but the definitions that a verdict depends on.
-fn settings(limits: &Limits, options: &core::ScanOptions) -> String {
-    let all = format!("{}\n{limits:?}\n{options:?}\n{}", env!("CARGO_PKG_VERSION"), core::library_version());
+/// A hash of everything but the definitions that a verdict and its findings depend on: a verdict that is remembered has
+/// the findings of the same detectors, or is not taken.
+fn settings(limits: &Limits, options: &core::ScanOptions, detectors: Option<&(Detectors, usize)>) -> String {
+    let mut all = format!("{}\n{limits:?}\n{options:?}\n{}", env!("CARGO_PKG_VERSION"), core::library_version());
+    if let Some((detectors, most)) = detectors {
+        all = format!("{all}\n{} max_findings={most}", detectors.settings());
+    }
     ContentDigest::of(all.as_bytes()).to_string()[..32].to_owned()
 }
 
@@ -284,6 +326,7 @@ pub fn report(report: &core::Report, sha256: Option<ContentDigest>, settings: St
     Report {
         verdict,
         findings: Vec::new(),
+        findings_omitted: 0,
         coverage: Coverage {
             proven: true,
             started: coverage.started,

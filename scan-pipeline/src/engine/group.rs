@@ -20,6 +20,8 @@ use crate::{Error, ErrorKind, Result};
 /// - Everything that any engine left out stays a reason, with one exception: that an engine cannot prove what it looked
 ///   at ([`ReasonKind::Unproven`]) no longer matters once another one says clean *with* proof. So a clamd beside
 ///   [`ClamAv`](super::ClamAv) adds what it finds, and takes nothing away.
+/// - In the same way an engine that does not look for malware ([`ReasonKind::NoMalwareScan`]) adds its findings, and what
+///   it does not do no longer matters once another one does.
 /// - A verdict may be cached when every engine's part of it may, or when one engine's clean is the proof.
 ///
 /// ```
@@ -98,7 +100,10 @@ impl Engine for Group {
 fn combine(reports: Vec<Report>, name: &str) -> Report {
     let proof = reports.iter().any(|report| report.verdict == Verdict::Clean && report.is_complete());
     let engine = join_infos(&reports.iter().map(|report| &report.engine).collect::<Vec<_>>());
-    let coverage = join_coverages(&reports, proof);
+    let looked = reports.iter().any(looks_for_malware);
+    // Who does not look for malware says nothing about how much of it could have been missed.
+    let counting: Vec<&Report> = reports.iter().filter(|report| !looked || looks_for_malware(report)).collect();
+    let coverage = join_coverages(&counting, proof);
     let mut joined = Report::new(Verdict::Clean, engine);
     joined.sha256 = reports.iter().map(|report| report.sha256).reduce(Option::and).flatten();
     joined.size = reports.iter().map(|report| report.size).reduce(Option::and).flatten();
@@ -109,7 +114,7 @@ fn combine(reports: Vec<Report>, name: &str) -> Report {
     let (mut threats, mut seen) = (Vec::new(), HashSet::new());
     let (mut gaps, mut gap_count) = (Vec::new(), 0);
     for report in reports {
-        let (rest, count) = gaps_of(&report, proof, name);
+        let (rest, count) = gaps_of(&report, proof, looked, name);
         unscannable |= count > 0;
         gap_count += count;
         gaps.extend(rest);
@@ -118,6 +123,7 @@ fn combine(reports: Vec<Report>, name: &str) -> Report {
             threats.extend(found.into_iter().filter(|threat| seen.insert(threat.clone())));
         }
         joined.findings.extend(report.findings);
+        joined.findings_omitted = joined.findings_omitted.saturating_add(report.findings_omitted);
     }
     joined.verdict = match (infected, unscannable) {
         (true, _) => Verdict::Infected { threats },
@@ -128,9 +134,18 @@ fn combine(reports: Vec<Report>, name: &str) -> Report {
     joined
 }
 
-/// What a report leaves open, listed and in number, once the group's proof has been taken into account. A number above
-/// 0 comes with a list that is not empty.
-fn gaps_of(report: &Report, proof: bool, name: &str) -> (Vec<Reason>, u64) {
+/// Whether the report is that of an engine that looks for malware at all.
+fn looks_for_malware(report: &Report) -> bool {
+    let reasons: &[Reason] = match &report.verdict {
+        Verdict::Unscannable { reasons } => reasons,
+        Verdict::Clean | Verdict::Infected { .. } => &[],
+    };
+    !reasons.iter().any(|reason| reason.kind == ReasonKind::NoMalwareScan)
+}
+
+/// What a report leaves open, listed and in number, once the group's proof, and that somebody looked for malware, have
+/// been taken into account. A number above 0 comes with a list that is not empty.
+fn gaps_of(report: &Report, proof: bool, looked: bool, name: &str) -> (Vec<Reason>, u64) {
     let mut gaps = report.coverage.gaps.clone();
     if let Verdict::Unscannable { reasons } = &report.verdict {
         gaps.extend(reasons.iter().filter(|&reason| !report.coverage.gaps.contains(reason)).cloned());
@@ -143,6 +158,9 @@ fn gaps_of(report: &Report, proof: bool, name: &str) -> (Vec<Reason>, u64) {
     let silent = matches!(report.verdict, Verdict::Unscannable { .. }) && gaps.is_empty();
     if proof {
         gaps.retain(|reason| reason.kind != ReasonKind::Unproven);
+    }
+    if looked {
+        gaps.retain(|reason| reason.kind != ReasonKind::NoMalwareScan);
     }
     let mut count = gaps.len() as u64 + unlisted;
     if gaps.is_empty() && (silent || unlisted > 0) {
@@ -157,7 +175,7 @@ fn own_reason(kind: ReasonKind, report: &Report, name: &str, what: &str) -> Reas
 }
 
 /// The engines went over the same layers, so their numbers are not added up: the largest counts.
-fn join_coverages(reports: &[Report], proof: bool) -> Coverage {
+fn join_coverages(reports: &[&Report], proof: bool) -> Coverage {
     let all = || reports.iter().map(|report| &report.coverage);
     let proven = || all().filter(|coverage| coverage.proven);
     // An engine that cannot prove anything cannot vouch for its limits, either.

@@ -5,6 +5,10 @@
 //! - A report is about all bytes of the content that was given, or says what it is not about. An engine answers
 //!   [`Verdict::Clean`](crate::model::Verdict::Clean) only when its coverage is proven; one that cannot prove it answers
 //!   unscannable with [`ReasonKind::Unproven`](crate::model::ReasonKind::Unproven).
+//! - One that does not look for malware answers unscannable with
+//!   [`ReasonKind::NoMalwareScan`](crate::model::ReasonKind::NoMalwareScan), whatever else it finds.
+//! - Findings of sensitive data are masked in every part, listed up to a bound, and counted beyond it. They change no
+//!   verdict. What they depend on is in the settings of [`Engine::info`].
 //! - An engine that failed (no memory, no connection, no definitions) is an `Err` and never a verdict. What the same
 //!   bytes will always give (encryption, damage, a limit) is a verdict.
 //! - [`Engine::info`] names what the next scan would use; each report carries what its own scan used. Two engines with
@@ -20,7 +24,11 @@ mod cache;
 pub mod clamav;
 mod clamd;
 mod closure;
+mod detect_only;
 mod group;
+pub mod sensitive;
+#[cfg(feature = "clamav")]
+mod taker;
 #[cfg(all(test, feature = "testkit"))]
 mod tests;
 
@@ -38,7 +46,15 @@ pub use cache::VerdictCache;
 pub use clamav::{ClamAv, ClamAvBuilder};
 pub use clamd::{Clamd, ClamdBuilder};
 pub use closure::Closure;
+pub use detect_only::DetectOnly;
 pub use group::Group;
+pub use sensitive::{Detector, Detectors, Findings, Form};
+#[cfg(feature = "clamav")]
+pub use taker::FindingTaker;
+
+/// Findings that one report lists, unless it is said otherwise. All of them are counted.
+#[cfg(feature = "clamav")]
+const MOST_FINDINGS: usize = 1000;
 
 /// Something that scans a content and gives a report; the module page has the contract.
 #[async_trait]

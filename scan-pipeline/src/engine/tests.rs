@@ -263,3 +263,6 @@ async fn newer_definitions_are_taken_up_and_bad_ones_are_not() {
     assert!(engine.refresh_definitions().await.is_err());
     assert_eq!(engine.info().generation, new, "the old ones go on serving");
 }
+
+#[cfg(feature = "clamav")]
+mod sensitive;

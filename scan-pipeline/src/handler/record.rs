@@ -21,7 +21,7 @@ pub const RECORD_SCHEMA: &str = "scan-pipeline.record/1";
 pub struct Record {}
 
 /// Makes a handler that keeps a summary of the result in the step's own output, which is in the store's journal and
-/// which later steps can read: status, threats, kinds of reasons, digest, size and definitions.
+/// which later steps can read: status, threats, kinds of reasons, numbers of findings, digest, size and definitions.
 ///
 /// ```
 /// use scan_pipeline::handler::record;
@@ -55,6 +55,8 @@ impl ResultHandler for Record {
             "status": report.verdict.status(),
             "threats": threats,
             "reasons": reasons,
+            "findings": report.findings_by_detector(),
+            "findings_omitted": report.findings_omitted,
             "sha256": report.sha256,
             "size": report.size,
             "engine": report.engine.name,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Scanned;
-use crate::model::{ObjectRef, Verdict};
+use crate::model::{ObjectRef, Report, Verdict};
 use crate::{Error, ErrorKind, Result};
 
 /// A text with names in braces.
@@ -27,9 +27,10 @@ enum Field {
     Size,
     Threats,
     Reasons,
+    Findings,
 }
 
-const FIELDS: [(&str, Field); 9] = [
+const FIELDS: [(&str, Field); 10] = [
     ("bucket", Field::Bucket),
     ("key", Field::Key),
     ("name", Field::Name),
@@ -39,6 +40,7 @@ const FIELDS: [(&str, Field); 9] = [
     ("size", Field::Size),
     ("threats", Field::Threats),
     ("reasons", Field::Reasons),
+    ("findings", Field::Findings),
 ];
 
 /// Most threats or reasons in a list.
@@ -112,7 +114,19 @@ fn value(field: Field, scanned: &Scanned, object: &ObjectRef) -> String {
             Verdict::Unscannable { reasons } => list(reasons.iter().map(|reason| reason.kind.as_str())),
             Verdict::Clean | Verdict::Infected { .. } => String::from("none"),
         },
+        Field::Findings => findings(report),
     }
+}
+
+/// How many of what, such as `2 credit_card, 1 ssn`.
+fn findings(report: &Report) -> String {
+    let mut parts: Vec<_> =
+        report.findings_by_detector().iter().map(|(detector, count)| format!("{count} {detector}")).collect();
+    parts.truncate(LISTED);
+    if report.findings_omitted > 0 {
+        parts.push(format!("{} more", report.findings_omitted));
+    }
+    if parts.is_empty() { String::from("none") } else { parts.join(", ") }
 }
 
 /// Each once, with commas between them.
@@ -160,6 +174,23 @@ mod tests {
         let other = scanned(unscannable());
         let reasons = Template::parse("{reasons}", "test").expect("a template");
         assert_eq!(reasons.render(&other, &other.object, |value| value.to_uppercase()), "ENCRYPTED");
+    }
+
+    #[test]
+    fn findings_are_counted() {
+        use crate::model::Finding;
+        let mut report = crate::handler::fixture::clean();
+        let of = |report: &Report| {
+            let scanned = scanned(report.clone());
+            let template = Template::parse("{findings}", "test").expect("a template");
+            template.render(&scanned, &scanned.object, |value| value)
+        };
+        assert_eq!(of(&report), "none");
+        let finding = |detector: &str| Finding { detector: detector.to_owned(), ..Finding::default() };
+        report.findings = ["ssn", "email", "ssn"].map(finding).to_vec();
+        assert_eq!(of(&report), "1 email, 2 ssn");
+        report.findings_omitted = 5;
+        assert_eq!(of(&report), "1 email, 2 ssn, 5 more");
     }
 
     #[test]

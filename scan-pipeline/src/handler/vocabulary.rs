@@ -15,6 +15,10 @@ pub enum Fact {
     ThreatOrOk,
     /// Why it is unscannable: the kind of the first reason, such as `encrypted`.
     Reason,
+    /// How many findings of sensitive data there are; no tag where there are none, or nobody looked.
+    Findings,
+    /// The detectors that found something, such as `credit_card ssn`; with `and more` where findings are not listed.
+    Detectors,
     /// The generation of the engine's definitions.
     Definitions,
     /// The SHA-256 of what was scanned.
@@ -46,11 +50,13 @@ pub struct Vocabulary {
 }
 
 impl Default for Vocabulary {
-    /// `scan-status` = `clean`, `infected` or `unscannable`, `scan-threat`, `scan-reason` and `scan-definitions`.
+    /// `scan-status` = `clean`, `infected` or `unscannable`, `scan-threat`, `scan-reason`, `scan-findings` (their number)
+    /// and `scan-definitions`.
     fn default() -> Self {
         Self::new("scan-status", Fact::Status)
             .and("scan-threat", Fact::Threat)
             .and("scan-reason", Fact::Reason)
+            .and("scan-findings", Fact::Findings)
             .and("scan-definitions", Fact::Definitions)
     }
 }
@@ -162,6 +168,14 @@ impl Vocabulary {
                 Verdict::Clean if !report.coverage.proven => Some(String::from("unproven")),
                 Verdict::Clean | Verdict::Infected { .. } => None,
             },
+            Fact::Findings => Some(report.finding_count()).filter(|count| *count > 0).map(|count| count.to_string()),
+            Fact::Detectors => {
+                let mut names: Vec<_> = report.findings_by_detector().into_keys().collect();
+                if report.findings_omitted > 0 {
+                    names.push("and more");
+                }
+                Some(names.join(" "))
+            }
             Fact::Definitions => Some(report.engine.generation.clone()),
             Fact::Sha256 => report.sha256.map(|sha256| sha256.to_string()),
             Fact::Task => Some(scanned.task.to_string()),
@@ -184,6 +198,7 @@ fn first_threat(report: &Report) -> Option<String> {
 mod tests {
     use super::*;
     use crate::handler::fixture::{clean, infected, scanned, unscannable};
+    use crate::model::Finding;
 
     fn written(vocabulary: &Vocabulary, report: Report) -> Vec<(String, String)> {
         vocabulary.tags(&scanned(report))
@@ -218,6 +233,28 @@ mod tests {
         assert_eq!(written(&Vocabulary::av_status(), clean())[1].1, "OK");
         assert_eq!(written(&Vocabulary::av_status(), infected())[1].1, "{HEX}Test");
         assert_eq!(written(&Vocabulary::av_status(), unscannable()).len(), 1);
+    }
+
+    #[test]
+    fn findings_are_counted_and_never_shown() {
+        let mut report = clean();
+        let found = Vocabulary::default().and("found", Fact::Detectors);
+        assert_eq!(written(&found, report.clone()), written(&Vocabulary::default(), clean()));
+        report.findings = ["ssn", "credit_card", "ssn"]
+            .map(|detector| Finding {
+                detector: String::from(detector),
+                masked_match: String::from("***-**-1234"),
+                ..Finding::default()
+            })
+            .to_vec();
+        let expected = [("scan-status", "clean"), ("scan-findings", "3"), ("scan-definitions", "g1")];
+        assert_eq!(written(&Vocabulary::default(), report.clone()), pairs(expected));
+        assert_eq!(written(&found, report.clone())[3].1, "credit_card ssn");
+        report.findings_omitted = 4;
+        assert_eq!(
+            (&*written(&found, report.clone())[1].1, &*written(&found, report)[3].1),
+            ("7", "credit_card ssn and more")
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What a scan tells, whichever engine made it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +14,10 @@ use crate::model::{ContentDigest, rfc3339};
 pub struct Report {
     /// The conclusion.
     pub verdict: Verdict,
-    /// Sensitive data.
+    /// Sensitive data, where detectors looked for it; as many as are listed.
     pub findings: Vec<Finding>,
+    /// Findings that there were beyond those, and that are not listed.
+    pub findings_omitted: u64,
     /// How much of the content the conclusion rests on.
     pub coverage: Coverage,
     /// The engine that scanned.
@@ -41,12 +44,34 @@ impl Report {
             coverage: Coverage { gap_count: gaps.len() as u64, gaps, ..Coverage::default() },
             verdict,
             findings: Vec::new(),
+            findings_omitted: 0,
             engine,
             sha256: None,
             size: None,
             file_type: None,
             elapsed: Duration::ZERO,
         }
+    }
+
+    /// How many findings there were, listed or not.
+    pub fn finding_count(&self) -> u64 {
+        self.findings_omitted.saturating_add(self.findings.len() as u64)
+    }
+
+    /// How many of the listed findings each detector made.
+    pub fn findings_by_detector(&self) -> BTreeMap<&str, u64> {
+        let mut counts = BTreeMap::new();
+        for finding in &self.findings {
+            *counts.entry(finding.detector.as_str()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// Lists no more findings than this, the first ones, and counts the others as omitted.
+    pub fn limit_findings(&mut self, most: usize) {
+        let over = self.findings.len().saturating_sub(most);
+        self.findings.truncate(most);
+        self.findings_omitted = self.findings_omitted.saturating_add(over as u64);
     }
 
     /// Whether another scan of the same bytes with the same engine would say the same: nothing was left out for a
@@ -132,11 +157,13 @@ pub enum ReasonKind {
     EngineReported,
     /// The engine found nothing and cannot show what it looked at (clamd).
     Unproven,
+    /// Nobody looked for malware: the engine looks for other things. No setting lets this through as clean.
+    NoMalwareScan,
 }
 
 impl ReasonKind {
     /// Every kind, for what has to offer a choice.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Encrypted,
         Self::TooLarge,
         Self::TooDeep,
@@ -147,6 +174,7 @@ impl ReasonKind {
         Self::TruncatedOrCorrupt,
         Self::EngineReported,
         Self::Unproven,
+        Self::NoMalwareScan,
     ];
 
     /// The kind as a stable word, such as `too_large`.
@@ -162,6 +190,7 @@ impl ReasonKind {
             Self::TruncatedOrCorrupt => "truncated_or_corrupt",
             Self::EngineReported => "engine_reported",
             Self::Unproven => "unproven",
+            Self::NoMalwareScan => "no_malware_scan",
         }
     }
 }
@@ -172,8 +201,10 @@ impl fmt::Display for ReasonKind {
     }
 }
 
-/// Sensitive data in a layer. It holds masked text only; nothing finds any yet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Sensitive data in a layer. It holds masked text only: what was matched can not be read from it.
+///
+/// A finding is one by its layer, detector and offset, within what was scanned.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Finding {
     /// What found it, such as `credit_card`.
     pub detector: String,
@@ -181,12 +212,22 @@ pub struct Finding {
     pub masked_match: String,
     /// What stands around it, masked.
     pub context: String,
-    /// The layer it is in.
+    /// The layer it is in, such as `outer.zip/inner.docx/word/document.xml`.
     pub layer_path: String,
-    /// Where it begins within the decoded layer.
+    /// Where it begins within the decoded layer, in bytes.
     pub byte_offset: u64,
-    /// From 0 to 1.
+    /// Where it begins within the scanned bytes as they are, where that is known exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw_offset: Option<u64>,
+    /// How sure the detector is, from 0 to 1.
     pub confidence: f64,
+    /// More about it in stable words, such as `test` for a number that was published for tests.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The same for the same match wherever it is found with the same key: a keyed HMAC, which nobody can reverse
+    /// without the key. Empty where it was not taken.
+    #[serde(default)]
+    pub fingerprint: String,
 }
 
 /// How much of a content was looked at: the proof that a clean verdict needs, and what is missing from it otherwise.
@@ -317,6 +358,8 @@ mod form {
         verdict: VerdictForm,
         #[serde(default)]
         findings: Vec<Finding>,
+        #[serde(default)]
+        findings_omitted: u64,
         coverage: Coverage,
         engine: EngineInfo,
         sha256: Option<ContentDigest>,
@@ -353,6 +396,7 @@ mod form {
             Self {
                 verdict: VerdictForm { status, threats, reasons },
                 findings: report.findings,
+                findings_omitted: report.findings_omitted,
                 coverage,
                 engine: report.engine,
                 sha256: report.sha256,
@@ -375,6 +419,7 @@ mod form {
             Self {
                 verdict,
                 findings: form.findings,
+                findings_omitted: form.findings_omitted,
                 coverage: Coverage { gaps, ..form.coverage },
                 engine: form.engine,
                 sha256: form.sha256,
@@ -399,47 +444,4 @@ mod form {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_report_survives_its_json() {
-        let reason =
-            Reason { kind: ReasonKind::TooLarge, layer_path: String::from("a.zip/b"), detail: Some(String::from("7")) };
-        let threat = Threat { signature: String::from("Test"), layer_path: String::from("a.zip/c") };
-        let engine = EngineInfo::new("clamav", "1.4.6", "0123");
-        for verdict in [
-            Verdict::Clean,
-            Verdict::Infected { threats: vec![threat] },
-            Verdict::Unscannable { reasons: vec![reason.clone()] },
-        ] {
-            let mut report = Report::new(verdict, engine.clone());
-            report.elapsed = Duration::from_micros(1234);
-            report.sha256 = Some(ContentDigest::of(b"abc"));
-            if matches!(report.verdict, Verdict::Infected { .. }) {
-                report.coverage.gaps.push(reason.clone());
-                report.coverage.gap_count = 1;
-            }
-            let text = serde_json::to_string(&report).expect("serialises");
-            assert_eq!(serde_json::from_str::<Report>(&text).expect("parses"), report, "{text}");
-        }
-    }
-
-    #[test]
-    fn only_proven_verdicts_without_gaps_are_complete() {
-        let mut report = Report::new(Verdict::Clean, EngineInfo::new("test", "0", "0"));
-        assert!(!report.is_complete(), "nobody vouches");
-        report.coverage.proven = true;
-        assert!(report.is_complete());
-        report.coverage.gap_count = 1;
-        assert!(!report.is_complete());
-    }
-
-    #[test]
-    fn kinds_are_the_same_words_everywhere() {
-        for kind in ReasonKind::ALL {
-            let text = serde_json::to_string(&kind).expect("serialises");
-            assert_eq!(text, format!("\"{kind}\""));
-        }
-    }
-}
+mod tests;

@@ -1,18 +1,22 @@
 //! From a claimed task to a report.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
 
 use crate::content::Content;
 use crate::engine::{ScanContext, VerdictCache};
-use crate::model::{ObjectRef, Reason, ReasonKind, Report, Timestamp, Verdict};
+use crate::model::{Finding, ObjectRef, Reason, ReasonKind, Report, Timestamp, Verdict};
 use crate::store::audit::unique_findings;
 use crate::store::{CacheKey, CachedReport, Changes, LeaseChange, TaskRecord, TaskState};
 use crate::{Error, ErrorKind, Result};
 
 use super::lease::Held;
 use super::{Pipeline, UPLOAD_SCHEME};
+
+/// Findings that are kept of one scan, whatever the engine lists: somebody else's may know no bound.
+const MOST_FINDINGS: usize = 100_000;
 
 /// How the scan of a task ended.
 pub(super) enum Scan {
@@ -144,6 +148,13 @@ impl Pipeline {
     }
 }
 
+/// How many findings are at the place of another one and not the same.
+fn others(all: &[Finding], unique: &[Finding]) -> u64 {
+    let place = |finding: &Finding| (finding.layer_path.clone(), finding.detector.clone(), finding.byte_offset);
+    let kept: HashMap<_, _> = unique.iter().map(|finding| (place(finding), finding)).collect();
+    all.iter().filter(|&finding| kept.get(&place(finding)).is_none_or(|kept| *kept != finding)).count() as u64
+}
+
 /// Holds a report against what an engine owes: it is about these bytes, its "clean" is proven and without a gap, and its
 /// reasons are those of its coverage. The engines of this crate keep to it; one that somebody else wrote may not.
 fn honest(mut report: Report, content: &Content) -> Result<Report> {
@@ -153,8 +164,17 @@ fn honest(mut report: Report, content: &Content) -> Result<Report> {
     }
     report.size = Some(size);
     report.sha256 = Some(sha256);
+    // A confidence that is no number is none to rely on, and no store keeps it.
+    for finding in report.findings.iter_mut().filter(|finding| !(0.0..=1.0).contains(&finding.confidence)) {
+        finding.confidence = if finding.confidence < 0.0 { 0.0 } else { 1.0 };
+    }
     // As stores keep them, so that nobody sees others before a restart than after it.
-    report.findings = unique_findings(&report).cloned().collect();
+    let unique: Vec<Finding> = unique_findings(&report).cloned().collect();
+    // Two members of one name share a layer path. What is not the same finding once more is counted.
+    let others = if unique.len() < report.findings.len() { others(&report.findings, &unique) } else { 0 };
+    report.findings = unique;
+    report.findings_omitted = report.findings_omitted.saturating_add(others);
+    report.limit_findings(MOST_FINDINGS);
     let coverage = &mut report.coverage;
     let mut gaps = std::mem::take(&mut coverage.gaps);
     let silent = match &report.verdict {

@@ -26,8 +26,19 @@ fn a_clean_file_has_every_field() {
     assert_eq!(code, 0);
     let mut keys: Vec<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
     keys.sort_unstable();
-    let expected =
-        ["coverage", "elapsed_ms", "engine", "file_type", "findings", "path", "schema", "sha256", "size", "verdict"];
+    let expected = [
+        "coverage",
+        "elapsed_ms",
+        "engine",
+        "file_type",
+        "findings",
+        "findings_omitted",
+        "path",
+        "schema",
+        "sha256",
+        "size",
+        "verdict",
+    ];
     assert_eq!(keys, expected);
     assert_eq!(object["schema"], "scan-pipeline.report/1");
     assert_eq!(object["path"], "letter.txt");

@@ -10,6 +10,7 @@ mod postgres;
 mod run;
 mod scan;
 mod scene;
+mod sensitive;
 mod tasks;
 mod work;
 

@@ -2,6 +2,7 @@
 
 mod common;
 mod crash;
+mod findings;
 mod hardening;
 mod interleave;
 mod jobs;

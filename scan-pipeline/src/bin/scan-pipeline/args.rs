@@ -9,6 +9,8 @@ use scan_pipeline::clamav::Limits;
 use scan_pipeline::config::parse_size;
 use scan_pipeline::store::{AuditHead, JobId, Rescan, TaskState};
 
+use crate::detect::Asked;
+
 /// Scan files for malware, and prove every "clean".
 #[derive(Debug, Parser)]
 #[command(name = "scan-pipeline", version, propagate_version = false, max_term_width = 100)]
@@ -50,7 +52,10 @@ pub(crate) enum Command {
 }
 
 const AFTER_SCAN: &str = "\
-Exit code: 0 all clean, 1 something infected, 2 an error or something unscannable. Infected wins.
+Exit code: 0 all clean, 1 something infected, 2 an error or something unscannable, 3 sensitive data in what is clean \
+(with --detect). Of several the first of 1, 2, 3 counts. With --detect-only: 0 nothing found, 2 an error or \
+something that would have to be unpacked, 3 sensitive data.
+Findings are masked, and their fingerprints are keyed with SCAN_PIPELINE_FINGERPRINT_KEY (64 hexadecimal digits).
 Unscannable: no threat was found, but part of the file could not be looked at (a password, a limit, damage).
 Paths: a link is followed when it is named here, and not inside a directory tree. Links, fifos, sockets and devices \
 met in a tree are skipped and counted; a fifo, socket or device named here is an error.
@@ -87,6 +92,15 @@ pub(crate) struct ScanArgs {
     /// Exit with 0 although something was unscannable; it is still shown
     #[arg(long)]
     pub(crate) allow_unscannable: bool,
+    /// Look for sensitive data in every unpacked layer, too: all, first_tier, or names such as ssn,credit_card
+    #[arg(long, value_name = "WHAT", value_delimiter = ',')]
+    pub(crate) detect: Vec<Asked>,
+    /// Look for sensitive data alone, without definitions: nothing is unpacked, and nothing is called clean
+    #[arg(long, conflicts_with_all = ["dirs", "max_file", "max_scan", "max_recursion", "max_files", "timeout"])]
+    pub(crate) detect_only: bool,
+    /// Leave out findings that are less certain than this, from 0 to 1 [default: 0.5]
+    #[arg(long, value_name = "NUMBER", value_parser = confidence)]
+    pub(crate) min_confidence: Option<f64>,
     /// Scan this many files at once [default: the number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
@@ -357,6 +371,11 @@ pub(crate) struct DefinitionsArgs {
     /// [default: $SCAN_PIPELINE_DEFINITIONS, else where freshclam puts them]
     #[arg(long = "definitions", short, value_name = "DIR")]
     pub(crate) dirs: Vec<PathBuf>,
+}
+
+fn confidence(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| String::from("a confidence is a number from 0 to 1, such as 0.8"))
 }
 
 fn state(text: &str) -> Result<TaskState, String> {

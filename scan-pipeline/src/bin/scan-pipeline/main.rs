@@ -2,14 +2,15 @@
 //! The command line of scan-pipeline: scans files, runs pipelines, looks at their stores, and says whether this machine
 //! can scan.
 //!
-//! Exit codes of `scan` are clamscan's: 0 all clean, 1 something infected, 2 an error or something unscannable. For the
-//! other commands 1 means that something needs a look, and 2 that the command could not do its work.
+//! Exit codes of `scan` are clamscan's: 0 all clean, 1 something infected, 2 an error or something unscannable; and 3 for
+//! sensitive data, where it was looked for and nothing is worse. For the other commands 1 means that something needs a look, and 2 that the command could not do its work.
 
 mod args;
 mod audit;
 mod check;
 mod dead_letters;
 mod definitions;
+mod detect;
 mod doctor;
 mod from;
 mod health;
@@ -41,6 +42,8 @@ use args::{Cli, Command, ConfigCommand};
 const EXIT_CLEAN: u8 = 0;
 /// Something is infected; wins over every error.
 const EXIT_INFECTED: u8 = 1;
+/// Nothing is worse than that sensitive data was found.
+const EXIT_SENSITIVE: u8 = 3;
 /// Something needs a look: it failed, waits, or is not whole.
 const EXIT_LOOK: u8 = 1;
 /// Something was not scanned, or not proven clean; or the command could not do its work.

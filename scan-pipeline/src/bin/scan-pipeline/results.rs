@@ -37,6 +37,7 @@ pub(crate) fn label(record: &TaskRecord) -> Label {
         (TaskState::Dead, _) => Label::Error,
         (TaskState::Superseded | TaskState::Gone, _) => Label::Skipped,
         (TaskState::Done, Some(report)) => match report.verdict {
+            Verdict::Clean if report.finding_count() > 0 => Label::Sensitive,
             Verdict::Clean => Label::Clean,
             Verdict::Infected { .. } => Label::Infected,
             Verdict::Unscannable { .. } => Label::Unscannable,
@@ -45,8 +46,8 @@ pub(crate) fn label(record: &TaskRecord) -> Label {
     }
 }
 
-/// What a report says, beside its verdict.
-pub(crate) fn findings(report: &Report, root: &str, table: &Table) -> Vec<String> {
+/// What a report says, beside its verdict: threats, reasons, and sensitive data.
+pub(crate) fn particulars(report: &Report, root: &str, table: &Table) -> Vec<String> {
     let mut said = Vec::new();
     if let Verdict::Infected { threats } = &report.verdict {
         said.extend(table.first(threats.len(), threats.iter(), |threat| match inside(&threat.layer_path, root) {
@@ -60,13 +61,14 @@ pub(crate) fn findings(report: &Report, root: &str, table: &Table) -> Vec<String
             explain(reason.kind.as_str(), &reason.layer_path, reason.detail.as_deref(), root)
         }));
     }
+    said.extend(table.findings(&report.findings, report.findings_omitted, root));
     said
 }
 
 /// The line about a task: what was found, and what became of the object.
 pub(crate) fn details(record: &TaskRecord, names: &Names, table: &Table) -> Vec<String> {
     let root = record.object.file_name();
-    let mut said = record.report.as_ref().map(|report| findings(report, root, table)).unwrap_or_default();
+    let mut said = record.report.as_ref().map(|report| particulars(report, root, table)).unwrap_or_default();
     said.push(match (record.state, &record.place) {
         (TaskState::Done, Place::Moved { object }) => format!("now {}", names.show(object)),
         (TaskState::Done, Place::Deleted) => String::from("deleted"),
@@ -92,6 +94,10 @@ pub(crate) struct Totals {
     pub(crate) clean: u64,
     pub(crate) infected: u64,
     pub(crate) unscannable: u64,
+    /// Of all of these, those with sensitive data.
+    pub(crate) sensitive: u64,
+    /// Findings of it.
+    pub(crate) findings: u64,
     /// Replaced or gone before they were scanned.
     pub(crate) superseded: u64,
     /// Will be tried again.
@@ -106,13 +112,17 @@ pub(crate) struct Totals {
 impl Totals {
     pub(crate) fn add(&mut self, record: &TaskRecord) {
         match label(record) {
-            Label::Clean => self.clean += 1,
+            // What is nobody's verdict comes from no pipeline.
+            Label::Clean | Label::Sensitive | Label::NothingFound | Label::NotUnpacked => self.clean += 1,
             Label::Infected => self.infected += 1,
             Label::Unscannable => self.unscannable += 1,
             Label::Skipped => self.superseded += 1,
             Label::Waiting => self.waiting += 1,
             Label::Error => self.failed += 1,
         }
+        let findings = record.report.as_ref().map_or(0, scan_pipeline::model::Report::finding_count);
+        self.sensitive += u64::from(findings > 0);
+        self.findings += findings;
         self.bytes += record.report.as_ref().and_then(|report| report.size).unwrap_or_default();
     }
 
@@ -131,6 +141,7 @@ impl Totals {
             (self.clean, "clean"),
             (self.infected, "infected"),
             (self.unscannable, "unscannable"),
+            (self.sensitive, "with sensitive data"),
             (self.superseded, "replaced or gone"),
             (self.waiting, "waiting"),
             (self.failed, "failed"),

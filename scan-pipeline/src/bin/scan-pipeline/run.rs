@@ -154,7 +154,7 @@ impl Runner<'_> {
     /// Tasks that are not at their end, whether this run met them or not: a back-off may be longer than a run.
     async fn left(&self) -> u64 {
         let states = TaskState::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
-        let mut filter = TaskFilter { states, most: 1000, ..TaskFilter::default() };
+        let mut filter = TaskFilter { states, most: 100, ..TaskFilter::default() };
         let mut count = 0;
         loop {
             match self.pipeline.store().tasks(&filter).await {

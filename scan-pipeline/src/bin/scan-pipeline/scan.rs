@@ -1,15 +1,13 @@
 //! `scan-pipeline scan`: walk, submit, collect in the order of the walk, show.
 
 use std::collections::VecDeque;
-use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use rustix::fs::OFlags;
 use scan_pipeline::clamav::{Coverage, Engine, PendingScan, Reason, ReasonKind, Report, ScanRequest, Verdict};
 use scan_pipeline::digest::DigestTaker;
+use scan_pipeline::engine::{Detectors, FindingTaker, Findings};
 use scan_pipeline::json::ErrorJson;
 use scan_pipeline::model::ContentDigest;
 
@@ -19,11 +17,11 @@ use crate::outcome::{Counts, Outcome};
 use crate::progress::Progress;
 use crate::table::Table;
 use crate::walk::{Found, Walk};
-use crate::{EXIT_ERROR, EXIT_INFECTED, complain, text};
+use crate::{EXIT_ERROR, EXIT_INFECTED, complain, detect, text};
 
 /// Results that may wait for an earlier file's. The engine's own queue bounds what is in memory; this bounds how
 /// far a slow file lets the others run ahead.
-const AHEAD: usize = 256;
+pub(crate) const AHEAD: usize = 256;
 /// The name under which standard input is scanned and shown.
 const STANDARD_INPUT: &str = "-";
 
@@ -32,6 +30,16 @@ pub(crate) fn run(args: &ScanArgs) -> io::Result<u8> {
     if args.paths.iter().filter(|path| path.as_os_str() == STANDARD_INPUT).count() > 1 {
         complain("standard input (-) is named more than once, but it can be read only once");
         return Ok(EXIT_ERROR);
+    }
+    let detectors = match detect::asked_for(args) {
+        Ok(detectors) => detectors,
+        Err(why) => {
+            complain(&why);
+            return Ok(EXIT_ERROR);
+        }
+    };
+    if let (Some(detectors), true) = (&detectors, args.detect_only) {
+        return detect::run(args, detectors.clone());
     }
     let progress = Progress::new(args.json);
     let sources = Sources::new(&args.definitions);
@@ -50,6 +58,7 @@ pub(crate) fn run(args: &ScanArgs) -> io::Result<u8> {
     let mut run = Run {
         args,
         engine: &engine,
+        detectors,
         started: Instant::now(),
         counts: Counts::default(),
         table: Table::new(args.verbose),
@@ -109,12 +118,13 @@ struct InFlight {
 
 enum State {
     Done(Outcome),
-    Running { scan: PendingScan, digest: DigestTaker },
+    Running { scan: PendingScan, digest: DigestTaker, taker: Option<FindingTaker> },
 }
 
 struct Run<'a> {
     args: &'a ScanArgs,
     engine: &'a Engine,
+    detectors: Option<Detectors>,
     started: Instant,
     counts: Counts,
     table: Table,
@@ -139,15 +149,15 @@ impl Run<'_> {
         match found {
             Found::File(path) => {
                 let digest = DigestTaker::new();
-                let request = ScanRequest::new().detector(digest.detector());
+                let (request, taker) = self.looking(ScanRequest::new().detector(digest.detector()));
                 let state = match self.engine.submit(path.as_path(), request) {
-                    Ok(scan) => State::Running { scan, digest },
+                    Ok(scan) => State::Running { scan, digest, taker },
                     Err(why) => State::Done(Outcome::failed(&why)),
                 };
                 InFlight { path, state }
             }
             Found::StandardInput => {
-                InFlight { path: PathBuf::from(STANDARD_INPUT), state: State::Done(scan_standard_input(self.engine)) }
+                InFlight { path: PathBuf::from(STANDARD_INPUT), state: State::Done(self.scan_standard_input()) }
             }
             Found::Skipped { path, kind, message } => {
                 InFlight { path, state: State::Done(Outcome::Skipped { kind, message }) }
@@ -162,17 +172,18 @@ impl Run<'_> {
     fn collect(&mut self, InFlight { path, state }: InFlight) -> io::Result<()> {
         let outcome = match state {
             State::Done(outcome) => outcome,
-            State::Running { scan, digest } => {
+            State::Running { scan, digest, taker } => {
                 self.progress.wait_for(&self.counts, &path);
                 match scan.wait() {
                     Err(why) => Outcome::failed(&why),
                     // Too small for detectors, so its digest is of bytes that are read here.
-                    Ok(report) if report.coverage.trivial && report.size > 0 => {
-                        scan_tiny(self.engine, &path, report.size)
-                    }
-                    Ok(report) => {
-                        Outcome::Scanned { sha256: digest.of(&report), report: Box::new(report), size_known: true }
-                    }
+                    Ok(report) if report.coverage.trivial && report.size > 0 => self.scan_tiny(&path, report.size),
+                    Ok(report) => Outcome::Scanned {
+                        sha256: digest.of(&report),
+                        report: Box::new(report),
+                        size_known: true,
+                        found: taken(taker),
+                    },
                 }
             }
         };
@@ -204,43 +215,53 @@ impl Run<'_> {
         }
         out.flush()
     }
-}
 
-/// A file of 1 to 5 bytes, read here so that the digest is of the very bytes that were scanned.
-fn scan_tiny(engine: &Engine, path: &Path, size: u64) -> Outcome {
-    // The path may lead to something else by now: as in the engine, no fifo may make us wait.
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let mut bytes = Vec::new();
-    let read = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path).and_then(|file| {
-        let is_file = file.metadata()?.is_file();
-        file.take(size + 1).read_to_end(&mut bytes)?;
-        Ok(is_file)
-    });
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    match read {
-        Ok(true) if bytes.len() as u64 == size => scan_bytes(engine, bytes, name),
-        Ok(_) => Outcome::Failed { kind: "changed", message: String::from("the file changed while it was read") },
-        Err(why) => Outcome::Failed { kind: "io", message: format!("the file could not be read a second time: {why}") },
+    /// Has detectors see the layers, where some are asked for.
+    fn looking(&self, request: ScanRequest) -> (ScanRequest, Option<FindingTaker>) {
+        match self.detectors.as_ref().map(FindingTaker::new) {
+            Some(taker) => (request.detector(taker.detector()), Some(taker)),
+            None => (request, None),
+        }
+    }
+
+    /// A file of 1 to 5 bytes, read here so that the digest is of the very bytes that were scanned.
+    fn scan_tiny(&self, path: &Path, size: u64) -> Outcome {
+        let mut bytes = Vec::new();
+        let read = detect::open_regular(path).and_then(|file| file.take(size + 1).read_to_end(&mut bytes));
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match read {
+            Ok(_) if bytes.len() as u64 == size => self.scan_bytes(bytes, name),
+            Ok(_) => Outcome::Failed { kind: "changed", message: String::from("the file changed while it was read") },
+            Err(why) => {
+                Outcome::Failed { kind: "io", message: format!("the file could not be read a second time: {why}") }
+            }
+        }
+    }
+
+    /// Standard input, held in memory up to the limit for a file.
+    fn scan_standard_input(&self) -> Outcome {
+        let most = self.engine.limits().max_file_size;
+        let mut bytes = Vec::new();
+        match io::stdin().lock().take(most.saturating_add(1)).read_to_end(&mut bytes) {
+            Err(why) => Outcome::Failed { kind: "io", message: format!("standard input could not be read: {why}") },
+            Ok(count) if count as u64 > most => beyond(self.engine, most),
+            Ok(_) => self.scan_bytes(bytes, String::from("stdin")),
+        }
+    }
+
+    fn scan_bytes(&self, bytes: Vec<u8>, name: String) -> Outcome {
+        let sha256 = Some(ContentDigest::of(&bytes));
+        let (request, taker) = self.looking(ScanRequest::named(name));
+        match self.engine.scan(bytes, request) {
+            Ok(report) => Outcome::Scanned { report: Box::new(report), sha256, size_known: true, found: taken(taker) },
+            Err(why) => Outcome::failed(&why),
+        }
     }
 }
 
-/// Standard input, held in memory up to the limit for a file.
-fn scan_standard_input(engine: &Engine) -> Outcome {
-    let most = engine.limits().max_file_size;
-    let mut bytes = Vec::new();
-    match io::stdin().lock().take(most.saturating_add(1)).read_to_end(&mut bytes) {
-        Err(why) => Outcome::Failed { kind: "io", message: format!("standard input could not be read: {why}") },
-        Ok(count) if count as u64 > most => beyond(engine, most),
-        Ok(_) => scan_bytes(engine, bytes, String::from("stdin")),
-    }
-}
-
-fn scan_bytes(engine: &Engine, bytes: Vec<u8>, name: String) -> Outcome {
-    let sha256 = Some(ContentDigest::of(&bytes));
-    match engine.scan(bytes, ScanRequest::named(name)) {
-        Ok(report) => Outcome::Scanned { report: Box::new(report), sha256, size_known: true },
-        Err(why) => Outcome::failed(&why),
-    }
+/// What was found, where somebody looked.
+fn taken(taker: Option<FindingTaker>) -> Findings {
+    taker.map(|taker| taker.take()).unwrap_or_default()
 }
 
 /// More came than the limit: none of it is scanned, because the verdict on a beginning is about something else.
@@ -259,5 +280,5 @@ fn beyond(engine: &Engine, most: u64) -> Outcome {
         file_type: None,
         elapsed: std::time::Duration::ZERO,
     };
-    Outcome::Scanned { report: Box::new(report), sha256: None, size_known: false }
+    Outcome::Scanned { report: Box::new(report), sha256: None, size_known: false, found: Findings::default() }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use scan_pipeline::clamav::{EngineInfo, Reason, Verdict};
-use scan_pipeline::model::rfc3339;
+use scan_pipeline::model::{Finding, rfc3339};
 use unicode_width::UnicodeWidthStr;
 
-use crate::outcome::{Counts, Outcome};
+use crate::outcome::{Counts, Outcome, whole};
 use crate::text::{self, plural, printable};
 
 /// Clean files are listed when there are no more of them than this.
@@ -28,6 +28,12 @@ const LABEL_WIDTH: usize = 13;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Label {
     Clean,
+    /// Clean, or not looked at for malware, with sensitive data.
+    Sensitive,
+    /// No sensitive data in what was looked at for nothing else.
+    NothingFound,
+    /// Sensitive data alone was looked for, and what is there is packed.
+    NotUnpacked,
     Infected,
     Unscannable,
     Error,
@@ -40,6 +46,9 @@ impl Label {
     fn word(self) -> &'static str {
         match self {
             Self::Clean => "clean",
+            Self::Sensitive => "SENSITIVE",
+            Self::NothingFound => "no findings",
+            Self::NotUnpacked => "NOT UNPACKED",
             Self::Infected => "INFECTED",
             Self::Unscannable => "UNSCANNABLE",
             Self::Error => "ERROR",
@@ -52,7 +61,9 @@ impl Label {
         match self {
             Self::Clean => AnsiColor::Green.on_default(),
             Self::Infected => AnsiColor::Red.on_default().bold(),
-            Self::Unscannable => AnsiColor::Yellow.on_default().bold(),
+            Self::Sensitive => AnsiColor::Blue.on_default().bold(),
+            Self::NothingFound => Style::new(),
+            Self::Unscannable | Self::NotUnpacked => AnsiColor::Yellow.on_default().bold(),
             Self::Error => AnsiColor::Magenta.on_default().bold(),
             Self::Waiting => AnsiColor::Cyan.on_default(),
             Self::Skipped => Style::new().dimmed(),
@@ -86,14 +97,28 @@ impl Table {
     }
 
     pub(crate) fn add(&mut self, path: &Path, outcome: &Outcome) {
+        // Layer paths begin with the name that the scan had.
+        let root = match path.file_name() {
+            Some(name) if path.as_os_str() != "-" => name.to_string_lossy().into_owned(),
+            _ => String::from("stdin"),
+        };
         let (label, details) = match outcome {
-            Outcome::Scanned { report, .. } => {
-                // Layer paths begin with the name that the scan had.
-                let root = match path.file_name() {
-                    Some(name) if path.as_os_str() != "-" => name.to_string_lossy().into_owned(),
-                    _ => String::from("stdin"),
+            Outcome::Searched { report } => {
+                let mut details = self.findings(&report.findings, report.findings_omitted, &root);
+                let label = match (report.finding_count(), whole(report)) {
+                    (1.., _) => Label::Sensitive,
+                    (0, true) => Label::NothingFound,
+                    (0, false) => Label::NotUnpacked,
                 };
-                match &report.verdict {
+                if let Some(form) = &report.file_type {
+                    details.push(format!("what is packed in it ({form}) was not looked at"));
+                }
+                (label, details)
+            }
+            Outcome::Scanned { report, found, .. } => {
+                let sensitive = self.findings(&found.list, found.omitted, &root);
+                let (label, mut details) = match &report.verdict {
+                    Verdict::Clean if !sensitive.is_empty() => (Label::Sensitive, Vec::new()),
                     Verdict::Clean => (Label::Clean, Vec::new()),
                     Verdict::Infected { threats } => {
                         let mut details = self.first(threats.len(), threats.iter(), |threat| {
@@ -113,7 +138,9 @@ impl Table {
                         let count = report.coverage.gap_count.max(reasons.len() as u64) as usize;
                         (Label::Unscannable, self.first(count, reasons.iter(), |gap| reason(gap, &root)))
                     }
-                }
+                };
+                details.extend(sensitive);
+                (label, details)
             }
             Outcome::Failed { message, .. } => (Label::Error, vec![message.clone()]),
             Outcome::Skipped { kind: "link", .. } if !self.verbose => return,
@@ -124,11 +151,12 @@ impl Table {
 
     /// Adds a row. Nothing of it needs to be printable yet.
     pub(crate) fn push(&mut self, label: Label, path: &str, details: Vec<String>) {
-        if label == Label::Clean {
+        let is_plain = |label| matches!(label, Label::Clean | Label::NothingFound);
+        if is_plain(label) {
             self.clean += 1;
             if !self.verbose && self.clean > FEW {
                 if self.clean == FEW + 1 {
-                    self.rows.retain(|row| row.label != Label::Clean);
+                    self.rows.retain(|row| !is_plain(row.label));
                 }
                 return;
             }
@@ -164,6 +192,18 @@ impl Table {
             said.push(format!("and {} more", text::number((count - said.len()) as u64)));
         }
         said
+    }
+
+    /// Findings in words, each with what stands around it where everything is asked for. All of it is masked.
+    pub(crate) fn findings(&self, listed: &[Finding], omitted: u64, root: &str) -> Vec<String> {
+        let count = usize::try_from(omitted).unwrap_or(usize::MAX).saturating_add(listed.len());
+        self.first(count, listed.iter(), |finding| {
+            let Finding { detector, masked_match, byte_offset, confidence, tags, .. } = finding;
+            let inner = inside(&finding.layer_path, root).map(|inner| format!(" in {inner}")).unwrap_or_default();
+            let tags: String = tags.iter().map(|tag| format!(", {tag}")).collect();
+            let context = if self.verbose { format!(": {}", finding.context) } else { String::new() };
+            format!("{detector} {masked_match} at {byte_offset}{inner} ({confidence:.2}{tags}){context}")
+        })
     }
 
     pub(crate) fn write(&self, out: &mut impl Write) -> io::Result<()> {
@@ -210,10 +250,24 @@ impl Table {
         elapsed: Duration,
         engine: &EngineInfo,
     ) -> io::Result<()> {
-        let mut parts = vec![format!("{} clean", text::number(counts.clean))];
+        self.write_counts(out, counts, elapsed)?;
+        let built = engine.definitions_built().map(rfc3339);
+        let day = built.as_deref().and_then(|time| time.get(..10)).unwrap_or("unknown date");
+        let signatures = plural(u64::from(engine.signatures), "signature");
+        writeln!(out, "libclamav {} with {signatures} of {day}", printable(&engine.library))
+    }
+
+    /// How many of what, in one line. Of what was not looked at for malware none is called clean.
+    pub(crate) fn write_counts(&self, out: &mut impl Write, counts: &Counts, elapsed: Duration) -> io::Result<()> {
+        let mut parts = Vec::new();
+        if counts.searched + counts.packed == 0 {
+            parts.push(format!("{} clean", text::number(counts.clean)));
+        }
         for (count, what, style) in [
             (counts.infected, "infected", Label::Infected.style()),
             (counts.unscannable, "unscannable", Label::Unscannable.style()),
+            (counts.sensitive, "with sensitive data", Label::Sensitive.style()),
+            (counts.packed, "not unpacked", Label::NotUnpacked.style()),
         ] {
             if count > 0 {
                 let words = format!("{} {what}", text::number(count));
@@ -229,11 +283,10 @@ impl Table {
             }
         }
         let (files, size) = (plural(counts.scanned(), "file"), text::bytes(counts.bytes));
-        writeln!(out, "{files}, {size} in {}: {}", text::duration(elapsed), parts.join(", "))?;
-        let built = engine.definitions_built().map(rfc3339);
-        let day = built.as_deref().and_then(|time| time.get(..10)).unwrap_or("unknown date");
-        let signatures = plural(u64::from(engine.signatures), "signature");
-        writeln!(out, "libclamav {} with {signatures} of {day}", printable(&engine.library))
+        if parts.is_empty() {
+            parts.push(String::from("no sensitive data found"));
+        }
+        writeln!(out, "{files}, {size} in {}: {}", text::duration(elapsed), parts.join(", "))
     }
 }
 

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use scan_pipeline::Error;
 use scan_pipeline::handler::Place;
-use scan_pipeline::model::Verdict;
+use scan_pipeline::model::{Report, Verdict};
 use scan_pipeline::store::{Store, TaskFilter, TaskRecord};
 use scan_pipeline::workflow::Run;
 use serde::Serialize;
 
 use crate::args::{TasksArgs, TasksCommand};
 use crate::from::{self, Source};
-use crate::results::{Names, details, error, findings, label};
+use crate::results::{Names, details, error, label, particulars};
 use crate::table::{Label, Table};
-use crate::text::printable;
+use crate::text::{plural, printable};
 use crate::{EXIT_CLEAN, EXIT_ERROR, EXIT_LOOK, complain};
 
-/// Tasks that are read at once.
-const PAGE: usize = 1000;
+/// Tasks that are read at once: each comes with its report, which may list a thousand findings.
+const PAGE: usize = 100;
 /// Digits of an id that are shown in lists: enough to name it.
 const SHORT: usize = 12;
 /// How long the end waits for steps that go on.
@@ -75,8 +75,10 @@ fn write(out: &mut impl Write, record: &TaskRecord, json: bool) -> io::Result<()
     let verdict = record.report.as_ref().map_or("-", |report| report.verdict.status());
     let TaskRecord { state, updated, object, .. } = record;
     let why = record.error.as_deref().map(|why| format!("  ({})", printable(why))).unwrap_or_default();
+    let findings = record.report.as_ref().map_or(0, Report::finding_count);
+    let findings = if findings > 0 { format!("  [{}]", plural(findings, "finding")) } else { String::new() };
     let object = printable(&object.to_string());
-    writeln!(out, "{}  {:<10}  {verdict:<11}  {updated}  {object}{why}", &id[..SHORT], state.as_str())
+    writeln!(out, "{}  {:<10}  {verdict:<11}  {updated}  {object}{findings}{why}", &id[..SHORT], state.as_str())
 }
 
 async fn show(store: &dyn Store, source: &Source, id: &str, json: bool) -> Result<io::Result<u8>, Error> {
@@ -120,11 +122,14 @@ fn write_whole(out: &mut impl Write, record: &TaskRecord, runs: &[Run]) -> io::R
     }
     line("state", &format!("{}, attempt {}", record.state, record.attempts))?;
     if let Some(report) = &record.report {
-        let found = findings(report, object.file_name(), &Table::new(true));
+        let found = particulars(report, object.file_name(), &Table::new(true));
         let found = if found.is_empty() { String::new() } else { format!(": {}", found.join("; ")) };
         line("verdict", &format!("{}{found}", report.verdict.status()))?;
         if !matches!(report.verdict, Verdict::Clean) && report.coverage.gap_count > 0 {
             line("gaps", &report.coverage.gap_count.to_string())?;
+        }
+        if report.finding_count() > 0 {
+            line("findings", &report.finding_count().to_string())?;
         }
         if let Some(sha256) = report.sha256 {
             line("sha256", &sha256.to_string())?;

@@ -2,7 +2,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::engine::{Closure, Engine, ScanContext};
-use crate::model::{ContentDigest, Reason, ReasonKind, Threat};
+use crate::model::{ContentDigest, Finding, Reason, ReasonKind, Threat};
 
 fn content() -> Content {
     Content::from_bytes("text")
@@ -117,6 +117,24 @@ fn layer_paths_get_the_new_name() {
     assert_eq!(found_again(&unnamed, &content, "", "x").expect("kept").verdict, infected(&["x/b"]));
     let named = report(&content, infected(&["x/b"]));
     assert_eq!(found_again(&named, &content, "x", "").expect("kept").verdict, infected(&["content/b"]));
+}
+
+#[test]
+fn findings_are_kept_with_the_verdict_and_say_where_they_are() {
+    let content = content();
+    let with = |paths: &[&str]| {
+        let mut report = report(&content, Verdict::Clean);
+        let finding = |path: &&str| Finding { layer_path: (*path).to_owned(), ..Finding::default() };
+        report.findings = paths.iter().map(finding).collect();
+        report.findings_omitted = 7;
+        report
+    };
+    let found = found_again(&with(&["a.zip", "a.zip/b", "a.zipper/c"]), &content, "a.zip", "new.zip");
+    assert_eq!(found, Some(with(&["new.zip", "new.zip/b", "a.zipper/c"])));
+    // As the store keeps it.
+    let (_, cached) = VerdictCache::new(10).insert(&content, "a.zip", &with(&["a.zip/b"])).expect("kept");
+    let text = serde_json::to_string(&cached).expect("a form");
+    assert_eq!(serde_json::from_str::<CachedReport>(&text).expect("reads"), cached);
 }
 
 #[test]

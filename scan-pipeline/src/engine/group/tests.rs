@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::Closure;
-use crate::model::{ContentDigest, Threat};
+use crate::model::{ContentDigest, Finding, Threat};
 
 /// An engine that answers what it was told to, or fails.
 struct Canned(EngineInfo, Option<Report>);
@@ -117,6 +117,36 @@ proptest! {
     fn the_order_makes_no_difference_to_the_verdict(parts in prop::collection::vec(reports(), 1..5)) {
         let reversed = parts.iter().rev().cloned().collect();
         prop_assert_eq!(combine(parts, "a").verdict.status(), combine(reversed, "a").verdict.status());
+    }
+}
+
+/// Who looks for other things than malware adds what it finds, and neither holds anything back nor lets it through.
+#[test]
+fn an_engine_without_a_malware_scan_adds_its_findings_alone() {
+    let other = || {
+        let mut other = report(Verdict::Unscannable { reasons: vec![reason(ReasonKind::NoMalwareScan)] }, false);
+        other.findings = vec![Finding { detector: String::from("ssn"), ..Finding::default() }];
+        other.findings_omitted = 3;
+        other
+    };
+    let threats = vec![threat(1)];
+    for (with, expected) in [
+        (report(Verdict::Clean, true), "clean"),
+        (report(Verdict::Clean, false), "unscannable"),
+        (report(Verdict::Infected { threats }, true), "infected"),
+        (report(Verdict::Unscannable { reasons: vec![reason(ReasonKind::Encrypted)] }, true), "unscannable"),
+        (report(Verdict::Unscannable { reasons: vec![reason(ReasonKind::Unproven)] }, false), "unscannable"),
+        (other(), "unscannable"),
+    ] {
+        for parts in [vec![with.clone(), other()], vec![other(), with.clone()]] {
+            let joined = combine(parts, "a");
+            assert_eq!(joined.verdict.status(), expected, "{joined:?}");
+            let both = looks_for_malware(&with);
+            let kinds = joined.coverage.gaps.iter().map(|gap| gap.kind).collect::<BTreeSet<_>>();
+            assert_eq!(kinds.contains(&ReasonKind::NoMalwareScan), !both, "{joined:?}");
+            assert!(joined.findings_omitted >= 3 && joined.findings.iter().any(|one| one.detector == "ssn"));
+            assert_eq!(joined.is_complete(), expected != "unscannable");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::Attributes;
 use crate::handler::{Scanned, StepContext};
-use crate::model::{Timestamp, Verdict};
+use crate::model::{Finding, Timestamp, Verdict};
 
 /// Most bytes of an item are 400 KiB; so much leaves room for how DynamoDB counts.
 const MOST_BYTES: usize = 350 << 10;
@@ -36,7 +36,10 @@ pub enum Column {
     Threats,
     /// What is not proven to be scanned: a list of maps with `kind`, `layer` and, where there is more, `detail`.
     Reasons,
-    /// How many threats and reasons are not in the item because they have no room there; absent for none.
+    /// Sensitive data, masked: a list of maps with `detector`, `layer`, `offset`, `masked_match` and `confidence`; absent
+    /// for none.
+    Findings,
+    /// How many threats, reasons and findings are not in the item because they have no room there; absent for none.
     Omitted,
     /// The engine that scanned.
     Engine,
@@ -62,7 +65,7 @@ pub enum Column {
 
 impl Column {
     /// Every column.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Bucket,
         Self::Key,
         Self::Version,
@@ -73,6 +76,7 @@ impl Column {
         Self::Verdict,
         Self::Threats,
         Self::Reasons,
+        Self::Findings,
         Self::Omitted,
         Self::Engine,
         Self::EngineVersion,
@@ -99,6 +103,7 @@ impl Column {
             Self::Verdict => "verdict",
             Self::Threats => "threats",
             Self::Reasons => "reasons",
+            Self::Findings => "findings",
             Self::Omitted => "omitted",
             Self::Engine => "engine",
             Self::EngineVersion => "engine_version",
@@ -140,7 +145,7 @@ impl Form {
 #[derive(Debug)]
 pub(super) struct Item {
     pub(super) attributes: Attributes,
-    /// Threats and reasons that have no room.
+    /// Threats, reasons and findings that have no room.
     pub(super) omitted: usize,
     keys: Vec<String>,
 }
@@ -189,7 +194,9 @@ impl Item {
         let (all_threats, unlisted) = (threats.len(), listed - reasons.len());
         let (threats, reasons_all) = (fit(threats, &mut room), reasons.len());
         let reasons = fit(reasons, &mut room);
-        let omitted = (all_threats - threats.len()) + (reasons_all - reasons.len()) + unlisted;
+        let findings = fit(report.findings.iter().map(finding).collect(), &mut room);
+        let findings_left = usize::try_from(report.finding_count()).unwrap_or(usize::MAX) - findings.len();
+        let omitted = (all_threats - threats.len()) + (reasons_all - reasons.len()) + unlisted + findings_left;
         let mut put = |column: Column, value: AttributeValue| {
             if let Some(name) = form.name(column) {
                 attributes.insert(name.to_owned(), value);
@@ -197,6 +204,9 @@ impl Item {
         };
         put(C::Threats, AttributeValue::L(threats));
         put(C::Reasons, AttributeValue::L(reasons));
+        if !findings.is_empty() {
+            put(C::Findings, AttributeValue::L(findings));
+        }
         if omitted > 0 {
             put(C::Omitted, AttributeValue::N(omitted.to_string()));
         }
@@ -219,6 +229,19 @@ impl Item {
         let value = |name: &String| Some((name.clone(), self.attributes.get(name)?.clone()));
         self.keys.iter().filter_map(value).collect()
     }
+}
+
+/// A finding as a value. What stands around it stays with the store.
+fn finding(finding: &Finding) -> AttributeValue {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let entries = [
+        ("detector", text(&finding.detector)),
+        ("layer", text(&finding.layer_path)),
+        ("offset", AttributeValue::N(finding.byte_offset.to_string())),
+        ("masked_match", text(&finding.masked_match)),
+        ("confidence", AttributeValue::N(format!("{:.4}", finding.confidence))),
+    ];
+    AttributeValue::M(entries.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// Threats and reasons as values.

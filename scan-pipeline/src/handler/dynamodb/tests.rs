@@ -173,6 +173,36 @@ async fn more_than_an_item_holds_is_left_out_and_counted() {
     }
 }
 
+#[test]
+fn findings_are_listed_masked_and_what_has_no_room_is_counted() {
+    use crate::model::Finding;
+    let finding = |byte_offset| Finding {
+        detector: String::from("ssn"),
+        masked_match: String::from("***-**-1234"),
+        context: String::from("what stands around it"),
+        layer_path: "x".repeat(300),
+        byte_offset,
+        confidence: 0.95,
+        ..Finding::default()
+    };
+    for (count, omitted) in [(0_u64, 0_u64), (3, 0), (3, 7), (5000, 7)] {
+        let mut report = clean();
+        report.findings = (0..count).map(finding).collect();
+        report.findings_omitted = omitted;
+        let scanned = scanned(report);
+        let item = Item::new(&scanned, &step(&scanned, &Buckets::new(), 1), &Form::default(), Timestamp(0));
+        let listed = item.attributes.get("findings").map_or(0, |list| list.as_l().expect("a list").len());
+        assert_eq!(listed as u64 + item.omitted as u64, count + omitted);
+        assert!(size_of(&item.attributes) < 400 << 10 && (count == 5000 || listed as u64 == count));
+        if let Some(list) = item.attributes.get("findings") {
+            let first = list.as_l().expect("a list")[0].as_m().expect("a map");
+            assert_eq!((text(first, "detector"), text(first, "masked_match")), ("ssn", "***-**-1234"));
+            assert_eq!(first["confidence"].as_n().map(String::as_str), Ok("0.9500"));
+            assert!(!first.contains_key("context"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_table_that_is_not_as_it_should_be_is_named() {
     for server in SERVERS {

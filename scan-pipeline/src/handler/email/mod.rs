@@ -33,6 +33,7 @@ const BODY: &str = "The scan of an object came to its end.
 Verdict: {status}
 Threats: {threats}
 Reasons: {reasons}
+Findings: {findings}
 
 Bucket:  {bucket}
 Key:     {key}
@@ -171,7 +172,7 @@ impl EmailBuilder {
     }
 
     /// The subject's template: `{status}` (the verdict), `{name}` (the last part of the key), `{key}`, `{bucket}`,
-    /// `{size}`, `{sha256}`, `{threats}`, `{reasons}`, `{task}`; `{{` and `}}` for braces. Default `{status}: {name}`.
+    /// `{size}`, `{sha256}`, `{threats}`, `{reasons}`, `{findings}` (how many of what), `{task}`; `{{` and `}}` for braces. Default `{status}: {name}`.
     #[must_use]
     pub fn subject(mut self, template: impl Into<String>) -> Self {
         self.subject = template.into();

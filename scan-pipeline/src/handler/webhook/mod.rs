@@ -13,7 +13,8 @@
 //!     "status": "clean", "report": {"verdict": {"status": "clean", "threats": [], "reasons": []}}}}
 //! ```
 //!
-//! `report` is the whole form of [`Report`]. With [`WebhookBuilder::with_outputs`] there is
+//! `report` is the form of [`Report`], with the first 100 of its findings, which are masked; the others are counted in
+//! `findings_omitted`. With [`WebhookBuilder::with_outputs`] there is
 //! `outputs` as well.
 //!
 //! # Where to
@@ -28,6 +29,7 @@ mod answer;
 mod client;
 mod sign;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -45,6 +47,9 @@ use crate::{Error, ErrorKind, Result};
 use client::Client;
 
 pub use sign::{Secret, SignedHeaders, TOLERANCE, verify};
+
+/// Findings that are sent: a receiver who wants all of them asks the store.
+const MOST_FINDINGS: usize = 100;
 
 /// Prepares a webhook; [`WebhookBuilder::build`] makes the handler.
 ///
@@ -235,6 +240,16 @@ struct Body<'a> {
     data: Data<'a>,
 }
 
+/// A report that a receiver can be expected to take.
+fn bounded(report: &Report) -> Cow<'_, Report> {
+    if report.findings.len() <= MOST_FINDINGS {
+        return Cow::Borrowed(report);
+    }
+    let mut report = report.clone();
+    report.limit_findings(MOST_FINDINGS);
+    Cow::Owned(report)
+}
+
 /// Nothing here may differ between two attempts.
 #[derive(Serialize)]
 struct Data<'a> {
@@ -244,7 +259,7 @@ struct Data<'a> {
     object: &'a ObjectRef,
     place: &'a Place,
     status: &'a str,
-    report: &'a Report,
+    report: Cow<'a, Report>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outputs: Option<serde_json::Value>,
 }
@@ -261,7 +276,7 @@ impl Webhook {
             object: &scanned.object,
             place: &step.place,
             status: scanned.verdict().status(),
-            report: &scanned.report,
+            report: bounded(&scanned.report),
             outputs,
         };
         let body = Body { r#type: &self.event, data };

@@ -82,6 +82,24 @@ async fn the_body_is_the_same_after_a_restart() {
 }
 
 #[tokio::test]
+async fn findings_are_bounded_and_the_rest_is_counted() {
+    use crate::model::Finding;
+    let webhook = notify("https://example.com").build().expect("a webhook");
+    for (count, listed, omitted) in [(0, 0, 2), (100, 100, 2), (5000, 100, 4902)] {
+        let mut report = crate::handler::fixture::clean();
+        report.findings = (0..count).map(|byte_offset| Finding { byte_offset, ..Finding::default() }).collect();
+        report.findings_omitted = 2;
+        let scanned = scanned(report);
+        let body = webhook.body(&scanned, &step(&scanned, &Buckets::new(), 1)).expect("a body");
+        assert!(body.len() < 100_000, "{}", body.len());
+        let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+        let report = &body["data"]["report"];
+        assert_eq!(report["findings"].as_array().map(Vec::len), Some(listed));
+        assert_eq!(report["findings_omitted"], omitted);
+    }
+}
+
+#[tokio::test]
 async fn what_can_change_is_retryable_and_the_rest_is_fatal() {
     use HandlerErrorKind::{Fatal, Retryable};
     let none = Retryable { after: None };

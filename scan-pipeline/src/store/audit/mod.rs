@@ -46,8 +46,8 @@ impl NewAudit {
     ///  "report": "8d1f..."}
     /// ```
     ///
-    /// `threats` has the first 20 signatures, `reasons` every kind once, and `report` is the digest of verdict,
-    /// findings, engine, SHA-256 and size in full ([`report_digest`]).
+    /// `threats` has the first 20 signatures, `reasons` every kind once, `findings` is how many there were, listed or
+    /// not, and `report` is the digest of verdict, findings, engine, SHA-256 and size in full ([`report_digest`]).
     pub fn scanned(report: &Report, workflow: Option<&str>, object: &ObjectRef) -> Self {
         let (threats, reasons): (&[Threat], &[Reason]) = match &report.verdict {
             Verdict::Clean => (&[], &[]),
@@ -65,7 +65,7 @@ impl NewAudit {
                 "threats": signatures,
                 "threat_count": threats.len(),
                 "reasons": reasons,
-                "findings": unique_findings(report).count(),
+                "findings": unique_findings(report).count() as u64 + report.findings_omitted,
                 "sha256": report.sha256,
                 "size": report.size,
                 "workflow": workflow,
@@ -139,12 +139,10 @@ pub fn report_digest(report: &Report) -> ContentDigest {
     };
     let reasons: Vec<_> =
         reasons.iter().map(|reason| pair(reason.kind.as_str(), &reason.layer_path, reason.detail.as_deref())).collect();
-    let findings: Vec<_> = unique_findings(report)
-        .map(|f| json!([f.detector, f.layer_path, f.byte_offset, f.masked_match, f.context, f.confidence]))
-        .collect();
+    let findings: Vec<_> = unique_findings(report).map(digestible).collect();
     let engine = &report.engine;
     // Named one by one and not by the report's JSON form: a field that the form gains later changes no old digest.
-    digest(&json!([
+    let mut all = json!([
         report.verdict.status(),
         threats,
         reasons,
@@ -152,7 +150,23 @@ pub fn report_digest(report: &Report) -> ContentDigest {
         [engine.name, engine.library, engine.generation, engine.settings],
         report.sha256,
         report.size,
-    ]))
+    ]);
+    if let (Value::Array(all), 1..) = (&mut all, report.findings_omitted) {
+        all.push(json!({ "findings_omitted": report.findings_omitted }));
+    }
+    digest(&all)
+}
+
+/// What a digest says of a finding. What findings gained later is said only where there is any, so that the digests of
+/// older ones stay what they are.
+fn digestible(finding: &Finding) -> Value {
+    let f = finding;
+    let mut all = json!([f.detector, f.layer_path, f.byte_offset, f.masked_match, f.context, f.confidence]);
+    let later = f.raw_offset.is_some() || !f.tags.is_empty() || !f.fingerprint.is_empty();
+    if let (Value::Array(all), true) = (&mut all, later) {
+        all.extend([json!(f.raw_offset), json!(f.tags), json!(f.fingerprint)]);
+    }
+    all
 }
 
 /// The digest of a step's output.
@@ -287,16 +301,27 @@ mod tests {
         }
     }
 
+    /// As this program's predecessor wrote it: what is on record stays true.
+    #[test]
+    fn the_digest_of_a_report_of_before_is_the_same() {
+        let mut report = Report::new(Verdict::Clean, EngineInfo::new("test", "1", "2"));
+        let finding = Finding { detector: String::from("card"), confidence: 0.5, ..Finding::default() };
+        report.findings = vec![finding];
+        let before =
+            digest(&json!(["clean", [], [], [["card", "", 0, "", "", 0.5]], ["test", "1", "2", ""], null, null]));
+        assert_eq!(report_digest(&report), before);
+    }
+
     #[test]
     fn digests_survive_the_forms_in_which_things_are_stored() {
         let mut report = Report::new(Verdict::Clean, EngineInfo::new("test", "1", "2"));
         let finding = |confidence| Finding {
             detector: String::from("card"),
             masked_match: String::from("4***"),
-            context: String::new(),
             layer_path: String::from("a\u{0}\n"),
             byte_offset: u64::MAX,
             confidence,
+            ..Finding::default()
         };
         report.findings = vec![finding(0.1 + 0.2), finding(0.5)];
         let back: Report = serde_json::from_str(&serde_json::to_string(&report).expect("form")).expect("report");
@@ -305,6 +330,16 @@ mod tests {
         assert_eq!(report_digest(&back), report_digest(&report), "the second was at the same place");
         report.findings[0].confidence = 0.3;
         assert_ne!(report_digest(&back), report_digest(&report));
+        for change in [
+            |report: &mut Report| report.findings[0].raw_offset = Some(0),
+            |report: &mut Report| report.findings[0].tags.push(String::from("test")),
+            |report: &mut Report| report.findings[0].fingerprint.push('a'),
+            |report: &mut Report| report.findings_omitted = 1,
+        ] {
+            let mut other = report.clone();
+            change(&mut other);
+            assert_ne!(report_digest(&other), report_digest(&report), "{other:?}");
+        }
 
         let output = StepOutput::new(json!({ "ratio": 0.1 + 0.7, "id": u64::MAX, "text": "\u{0}ü" }));
         let back: StepOutput = serde_json::from_str(&serde_json::to_string(&output).expect("form")).expect("output");

@@ -23,6 +23,8 @@ pub struct Verified {
 
 const MOST_PROBLEMS: usize = 20;
 const PAGE: usize = 1000;
+/// Tasks that are read at once: each comes with its report, which may list a thousand findings.
+const TASKS: usize = 100;
 /// Ids that one search through the log looks for.
 const SEARCH: usize = 50_000;
 
@@ -279,7 +281,7 @@ impl<'a> Check<'a> {
         self.since = Some(HashSet::new());
         let mut found = 0;
         let mut after = None;
-        while let Some(page) = self.page_of_ended(after, PAGE).await? {
+        while let Some(page) = self.page_of_ended(after, TASKS).await? {
             after = page.last().copied();
             // Who came to the end meanwhile is in the log by now, as both were one commit.
             self.catch_up().await?;
@@ -310,7 +312,7 @@ impl<'a> Check<'a> {
         while !last && self.problems.len() < MOST_PROBLEMS {
             let mut batch = HashSet::new();
             while batch.len() < SEARCH && !last {
-                match self.page_of_ended(after, PAGE).await? {
+                match self.page_of_ended(after, TASKS).await? {
                     Some(page) => {
                         after = page.last().copied();
                         batch.extend(page);

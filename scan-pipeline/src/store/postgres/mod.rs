@@ -31,6 +31,7 @@ const TABLES: Part = Part {
     migrations: &[
         include_str!("../migrations/postgres/0001_start.sql"),
         include_str!("../migrations/postgres/0002_jobs.sql"),
+        include_str!("../migrations/postgres/0003_findings.sql"),
     ],
 };
 

@@ -10,7 +10,7 @@ use crate::Result;
 use crate::model::{Finding, ObjectRef, Report, Tags, TaskId, Timestamp};
 use crate::sql::postgres::{BEGIN_READING, failed};
 use crate::sql::{Columns, digest};
-use crate::store::sql::{self, AUDIT, TaskRow, json, pin, select_head, task_columns};
+use crate::store::sql::{self, AUDIT, TaskRow, finding_columns, json, pin, select_head, task_columns};
 use crate::store::{AuditEntry, AuditHead, CacheKey, CachedReport, StepRecord, TaskFilter, TaskRecord};
 
 pub(super) async fn task(connection: &mut PgConnection, id: TaskId) -> Result<Option<TaskRecord>> {
@@ -71,10 +71,11 @@ async fn reports(connection: &mut PgConnection, ids: &[Vec<u8>]) -> Result<HashM
     if reports.is_empty() {
         return Ok(reports);
     }
-    let rows = sqlx::query(
-        "SELECT task, detector, masked_match, context, layer_path, byte_offset, confidence FROM findings \
-         WHERE task = ANY($1) ORDER BY task, place",
-    );
+    let rows = sqlx::query(concat!(
+        "SELECT task, ",
+        finding_columns!(),
+        " FROM findings WHERE task = ANY($1) ORDER BY task, place"
+    ));
     for row in &rows.bind(ids).fetch_all(connection).await.map_err(&reading)? {
         let found: Finding = sql::finding(row, 1)?;
         if let Some(report) = reports.get_mut(&TaskId(digest(row, 0)?)) {
@@ -146,6 +147,11 @@ pub(super) fn cache_key(key: &CacheKey) -> Vec<u8> {
 /// Under what a step is journalled, within its task.
 pub(super) fn step_key(step: &StepRecord) -> Vec<u8> {
     hash(&[step.workflow.as_bytes(), step.step.as_bytes()])
+}
+
+/// Under what a finding is kept, within its task: of texts as they are stored, so that a migration can make it as well.
+pub(super) fn finding_key(layer_path: &str, detector: &str, byte_offset: u64) -> Vec<u8> {
+    hash(&[layer_path.as_bytes(), detector.as_bytes(), &byte_offset.to_be_bytes()])
 }
 
 /// The key that tags belong to, and its state.

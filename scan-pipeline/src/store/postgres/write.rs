@@ -259,24 +259,34 @@ async fn write_reports(connection: &mut PgConnection, batch: &Batch<'_>) -> Resu
     query.execute(&mut *connection).await.map_err(&writing)?;
     let mut findings = Vec::new();
     for (task, (report, _)) in &batch.reports {
-        findings.extend((0_i64..).zip(unique_findings(report)).map(|(place, finding)| (task, place, finding)));
+        for (place, finding) in (0_i64..).zip(unique_findings(report)) {
+            let (layer, detector) = (escape(&finding.layer_path), escape(&finding.detector));
+            let tags = sql::to_json(&finding.tags)?;
+            findings.push((task, place, layer, detector, tags, finding));
+        }
     }
     if findings.is_empty() {
         return Ok(());
     }
     let mut query = sqlx::query(
-        "INSERT INTO findings (task, place, layer_path, detector, byte_offset, masked_match, context, confidence) \
-         SELECT * FROM unnest($1::bytea[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], \
-         $8::float8[])",
+        "INSERT INTO findings (task, id, place, layer_path, detector, byte_offset, masked_match, context, confidence, \
+         raw_offset, tags, fingerprint) SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[], $4::text[], \
+         $5::text[], $6::bigint[], $7::text[], $8::text[], $9::float8[], $10::bigint[], $11::text[], $12::text[])",
     );
     column!(query, findings, (task, ..) => task.0.0.as_slice());
-    column!(query, findings, (_, place, _) => *place);
-    column!(query, findings, (.., finding) => escape(&finding.layer_path));
-    column!(query, findings, (.., finding) => escape(&finding.detector));
+    column!(query, findings, (_, _, layer, detector, _, finding) => {
+        read::finding_key(layer, detector, finding.byte_offset)
+    });
+    column!(query, findings, (_, place, ..) => *place);
+    column!(query, findings, (_, _, layer, ..) => layer.as_ref());
+    column!(query, findings, (_, _, _, detector, ..) => detector.as_ref());
     column!(query, findings, (.., finding) => finding.byte_offset.cast_signed());
     column!(query, findings, (.., finding) => escape(&finding.masked_match));
     column!(query, findings, (.., finding) => escape(&finding.context));
     column!(query, findings, (.., finding) => finding.confidence);
+    column!(query, findings, (.., finding) => finding.raw_offset.map(u64::cast_signed));
+    column!(query, findings, (.., tags, _) => tags.as_str());
+    column!(query, findings, (.., finding) => escape(&finding.fingerprint));
     query.execute(connection).await.map(drop).map_err(writing)
 }
 

@@ -283,7 +283,15 @@ pub(super) fn listing(filter: &TaskFilter) -> Option<(String, Vec<u8>, i64)> {
     (!states.is_empty()).then_some((sql, after, most))
 }
 
-/// From `detector, masked_match, context, layer_path, byte_offset, confidence` at this column.
+/// The columns of a finding, as [`finding`] reads them.
+macro_rules! finding_columns {
+    () => {
+        "detector, masked_match, context, layer_path, byte_offset, confidence, raw_offset, tags, fingerprint"
+    };
+}
+pub(super) use finding_columns;
+
+/// From [`finding_columns`] at this column.
 pub(super) fn finding(row: &impl Columns, first: usize) -> Result<Finding> {
     Ok(Finding {
         detector: row.any_text(first)?,
@@ -292,6 +300,9 @@ pub(super) fn finding(row: &impl Columns, first: usize) -> Result<Finding> {
         layer_path: row.any_text(first + 3)?,
         byte_offset: row.number(first + 4)?.cast_unsigned(),
         confidence: row.real(first + 5)?,
+        raw_offset: row.number_or_null(first + 6)?.map(i64::cast_unsigned),
+        tags: json(&row.text(first + 7)?)?,
+        fingerprint: row.any_text(first + 8)?,
     })
 }
 

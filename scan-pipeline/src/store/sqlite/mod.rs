@@ -33,6 +33,7 @@ static FORMAT: Format = Format {
     migrations: &[
         include_str!("../migrations/sqlite/0001_start.sql"),
         include_str!("../migrations/sqlite/0002_jobs.sql"),
+        include_str!("../migrations/sqlite/0003_findings.sql"),
     ],
 };
 

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnection;
 use crate::Result;
 use crate::model::{ObjectRef, Report, TaskId, Timestamp};
 use crate::sql::sqlite::failed;
-use crate::store::sql::{self, AUDIT, TaskRow, json, pin, select_head, task_columns};
+use crate::store::sql::{self, AUDIT, TaskRow, finding_columns, json, pin, select_head, task_columns};
 use crate::store::{AuditEntry, AuditHead, CacheKey, CachedReport, StepRecord, TaskFilter, TaskRecord};
 
 /// The task as others see it, with its report.
@@ -57,10 +57,7 @@ async fn report(connection: &mut SqliteConnection, id: TaskId) -> Result<Option<
         .fetch_optional(&mut *connection);
     let Some(text) = text.await.map_err(&reading)? else { return Ok(None) };
     let mut report: Report = json(&text)?;
-    let rows = sqlx::query(
-        "SELECT detector, masked_match, context, layer_path, byte_offset, confidence FROM findings WHERE task = ? \
-         ORDER BY place",
-    );
+    let rows = sqlx::query(concat!("SELECT ", finding_columns!(), " FROM findings WHERE task = ? ORDER BY place"));
     for row in rows.bind(id).fetch_all(connection).await.map_err(&reading)? {
         report.findings.push(sql::finding(&row, 0)?);
     }

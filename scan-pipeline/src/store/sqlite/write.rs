@@ -16,6 +16,9 @@ use crate::store::sql::{Prepared, Taken, TaskRow, pin, to_json};
 use crate::store::{AuditHead, CacheKey, Claim, ClaimRequest, Lease, StepRecord};
 use crate::{Error, ErrorKind, Result};
 
+/// Findings that one statement writes.
+const FINDINGS_AT_ONCE: usize = 64;
+
 /// Takes a task's lease, or says why not. What is kept in `tasks` is kept up.
 pub(super) async fn claim(
     connection: &mut SqliteConnection,
@@ -154,24 +157,32 @@ fn save(all: &mut Together, row: &TaskRow) {
     .bind(row.id.0.0.to_vec());
 }
 
-/// One by one, as there may be thousands, and one statement serves them all.
+/// Many rows to a statement, as there may be thousands of findings; only the last statement has fewer.
 async fn write_findings(connection: &mut SqliteConnection, lease: &Lease, report: &Report) -> Result<()> {
-    for (place, finding) in (0_i64..).zip(unique_findings(report)) {
-        sqlx::query(
-            "INSERT INTO findings (task, layer_path, detector, byte_offset, place, masked_match, context, confidence) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(lease.task.0.0.to_vec())
-        .bind(finding.layer_path.clone())
-        .bind(finding.detector.clone())
-        .bind(finding.byte_offset.cast_signed())
-        .bind(place)
-        .bind(finding.masked_match.clone())
-        .bind(finding.context.clone())
-        .bind(finding.confidence)
-        .execute(&mut *connection)
-        .await
-        .map_err(failed("writing a report"))?;
+    let findings: Vec<_> = (0_i64..).zip(unique_findings(report)).collect();
+    for some in findings.chunks(FINDINGS_AT_ONCE) {
+        let rows = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; some.len()].join(", ");
+        let sql = format!(
+            "INSERT INTO findings (task, layer_path, detector, byte_offset, place, masked_match, context, confidence, \
+             raw_offset, tags, fingerprint) VALUES {rows}"
+        );
+        // Kept where it comes again.
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(some.len() == FINDINGS_AT_ONCE || some.len() == 1);
+        for (place, finding) in some {
+            query = query
+                .bind(lease.task.0.0.to_vec())
+                .bind(finding.layer_path.clone())
+                .bind(finding.detector.clone())
+                .bind(finding.byte_offset.cast_signed())
+                .bind(*place)
+                .bind(finding.masked_match.clone())
+                .bind(finding.context.clone())
+                .bind(finding.confidence)
+                .bind(finding.raw_offset.map(u64::cast_signed))
+                .bind(to_json(&finding.tags)?)
+                .bind(finding.fingerprint.clone());
+        }
+        query.execute(&mut *connection).await.map_err(failed("writing a report"))?;
     }
     Ok(())
 }

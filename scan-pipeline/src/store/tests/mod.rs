@@ -7,6 +7,7 @@ use crate::testkit::store_suite::StoreFixture;
 
 mod bad_input;
 mod crash;
+mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod tamper;

@@ -47,7 +47,10 @@ fn report(i: usize) -> Report {
         context: String::from("c"),
         layer_path: String::from("l"),
         byte_offset: 7,
+        raw_offset: Some(9),
         confidence: 0.1,
+        tags: vec![String::from("test")],
+        fingerprint: String::from("f"),
     }];
     report
 }
@@ -166,6 +169,11 @@ pub(super) const TAMPERINGS: &[&str] = &[
     "UPDATE findings SET confidence = 0.2 WHERE task IN DONE",
     "UPDATE findings SET byte_offset = 8 WHERE task IN DONE",
     "UPDATE findings SET masked_match = '5***' WHERE task IN DONE",
+    "UPDATE findings SET raw_offset = NULL WHERE task IN DONE",
+    "UPDATE findings SET tags = '[]' WHERE task IN DONE",
+    "UPDATE findings SET tags = '[' WHERE task IN DONE",
+    "UPDATE findings SET fingerprint = '' WHERE task IN DONE",
+    r#"UPDATE reports SET report = replace(report, '"findings_omitted":0', '"findings_omitted":1') WHERE task IN DONE"#,
     // Steps.
     r#"UPDATE steps SET output = '{"value":1}' WHERE task IN DONE AND step = 's1'"#,
     "UPDATE steps SET output = NULL WHERE task IN DONE AND step = 's1'",

@@ -191,6 +191,41 @@ pub async fn findings_are_unique(fixture: &StoreFixture) {
     fixture.whole().await;
 }
 
+/// What two members of one archive have at the same offset are two findings, however alike their names are.
+pub async fn members_of_an_archive_keep_their_findings(fixture: &StoreFixture) {
+    let (lease, _) = fixture.mine("k").await;
+    let mut found = report(1, 0);
+    let first = found.findings.remove(0);
+    let long = format!("a.zip/{}", "ä".repeat(5000));
+    // Names of archives are as their makers like them: with a slash at their end, with NUL, as a part of another name.
+    for path in ["a.zip/b", "a.zip/b/", "a.zip/b\u{0}", "a.zip/b\\0", "a.zip/B", "a.zip", "", &long] {
+        for byte_offset in [0, 1, u64::MAX] {
+            found.findings.push(Finding { layer_path: path.to_owned(), byte_offset, ..first.clone() });
+        }
+    }
+    fixture.commit(&lease, scanned(found.clone(), "k")).await;
+    assert_eq!(fixture.record("k").await.report, Some(found));
+    fixture.commit(&lease, ended(TaskState::Done)).await;
+    fixture.whole().await;
+}
+
+/// The same report once more, as after an answer that got lost: each finding is there once. Those of another task about
+/// the same bytes are its own.
+pub async fn a_repeated_commit_doubles_no_finding(fixture: &StoreFixture) {
+    let (lease, _) = fixture.mine("k").await;
+    let (other, _) = fixture.mine("other").await;
+    let found = report(200, 0);
+    for lease in [&lease, &other, &lease, &lease] {
+        fixture.commit(lease, scanned(found.clone(), "k")).await;
+    }
+    for key in ["k", "other"] {
+        assert_eq!(fixture.record(key).await.report.as_ref(), Some(&found));
+    }
+    fixture.commit(&lease, scanned(report(0, 0), "k")).await;
+    assert_eq!(fixture.record("k").await.report.map(|report| report.findings.len()), Some(0));
+    assert_eq!(fixture.record("other").await.report, Some(found), "it is another task's");
+}
+
 /// Any text is a text: keys, names, errors.
 pub async fn awkward_texts_survive(fixture: &StoreFixture) {
     let long = "ä".repeat(512);

@@ -169,9 +169,13 @@ fn report(findings: u64, reasons: usize) -> Report {
             context: String::from("a \u{0} b"),
             layer_path: String::from("a.zip/b"),
             byte_offset: u64::MAX - i,
+            raw_offset: i.is_multiple_of(2).then_some(u64::MAX - 2 * i),
             confidence: 0.1 + 0.2,
+            tags: (0..i % 3).map(|tag| format!("tag \u{0} \\ \" {tag}")).collect(),
+            fingerprint: format!("{i:064x}"),
         })
         .collect();
+    report.findings_omitted = findings;
     report.sha256 = Some(ContentDigest::of(b"suite"));
     report.size = Some(5);
     report
@@ -238,6 +242,8 @@ macro_rules! store_suite {
             a_report_is_read_as_it_was_written
             a_large_report_is_read_as_it_was_written
             findings_are_unique
+            members_of_an_archive_keep_their_findings
+            a_repeated_commit_doubles_no_finding
             awkward_texts_survive
             a_dropped_call_is_done_or_not
             listings_go_by_state

@@ -9,6 +9,7 @@ use crate::store::{PostgresStore, Store};
 use crate::testkit::store_suite::StoreFixture;
 
 mod faults;
+mod migrations;
 mod tamper;
 
 async fn open(database: &Database<'_>) -> PostgresStore {

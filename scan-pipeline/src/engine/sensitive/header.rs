@@ -1,0 +1,60 @@
+//! The names of columns: in a table as text, the first line says what the numbers below it are.
+
+use super::keyword::Topic;
+
+/// Longest first line that is read, and furthest that the beginning of a line is looked for.
+pub(super) const MOST: usize = 1024;
+
+/// The columns of a table whose names tell of something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Header {
+    separator: u8,
+    /// Bytes of the first line, with its end.
+    length: u64,
+    /// For each topic, the columns.
+    columns: [Vec<usize>; 3],
+}
+
+impl Header {
+    /// Reads the first line of a text. `None` where it names no column that matters.
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        let line = &text[..text.iter().take(MOST).position(|byte| *byte == b'\n')?];
+        let count = |mark: u8| line.iter().filter(|byte| **byte == mark).count();
+        let separator = [b',', b';', b'\t', b'|'].into_iter().max_by_key(|mark| (count(*mark), 255 - mark))?;
+        // Names hold no numbers to speak of; data does.
+        if count(separator) == 0 || line.iter().filter(|byte| byte.is_ascii_digit()).count() > line.len() / 8 {
+            return None;
+        }
+        let mut columns = [const { Vec::new() }; 3];
+        for (i, name) in split(line, separator).enumerate() {
+            for topic in Topic::ALL {
+                if topic.is_within(name, 0, name.len()) {
+                    columns[topic as usize].push(i);
+                }
+            }
+        }
+        let found = columns.iter().any(|columns| !columns.is_empty());
+        found.then_some(Self { separator, length: line.len() as u64 + 1, columns })
+    }
+
+    /// Whether a place is in a column of this topic. `base` is where the text begins in the layer.
+    pub(super) fn is_about(&self, topic: Topic, text: &[u8], base: u64, place: usize) -> bool {
+        let columns = &self.columns[topic as usize];
+        if columns.is_empty() || base + (place as u64) < self.length {
+            return false;
+        }
+        let from = place.saturating_sub(MOST);
+        let Some(line) = text[from..place].iter().rposition(|byte| *byte == b'\n') else { return false };
+        let before = &text[from + line + 1..place];
+        columns.contains(&(split(before, self.separator).count() - 1))
+    }
+}
+
+/// The cells of a line. A separator in double quotes is none.
+fn split(line: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    line.split(move |byte| {
+        quoted ^= *byte == b'"';
+        *byte == separator && !quoted
+    })
+}

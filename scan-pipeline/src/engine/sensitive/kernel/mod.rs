@@ -1,0 +1,271 @@
+//! Where a match could be: the only look that every byte of every layer gets.
+//!
+//! The bytes are read 64 at a time, and of each block a few bit masks are made: which bytes are digits, which are
+//! separators, whether there is an `@`, the beginning of an AWS key id or of the word `secret`. From these come
+//! candidates, in the order of their offsets, by bit operations that carry over from one block to the next. Everything
+//! that the rules accept is at a candidate; that a candidate is anything is for the rules to say.
+//!
+//! It exists for AVX-512, AVX2 and without either, and which one runs is chosen at run time. The variants differ in how
+//! the masks are made; what is done with the masks is the same code. Only here may `unsafe` stand, in the variants: for
+//! loads from a slice whose length was checked, and for calls of functions that need an instruction set that was found
+//! to be there. A test holds each variant to the plain definition of a candidate, and another one the findings of each
+//! to those of the oracle.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use std::fmt;
+
+/// How many bytes a block has.
+const BLOCK: usize = 64;
+/// How far a variant reads from the beginning of a block.
+const WINDOW: usize = BLOCK + 8;
+
+/// What a candidate could be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The fourth digit of a group of four or more. Before it: one or two separators, and two digits or more.
+    Pair,
+    /// The ninth digit of a row.
+    Run,
+    /// An `@`.
+    At,
+    /// An `A`, and another one three bytes on.
+    Key,
+    /// The first letter of what could be `secret`: an `s`, a `c` and a `t` stand where they should.
+    Secret,
+}
+
+/// A place and what could be there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate(u32);
+
+impl Candidate {
+    const KINDS: [Kind; 5] = [Kind::Pair, Kind::Run, Kind::At, Kind::Key, Kind::Secret];
+
+    /// A place, which is below 2^29.
+    #[inline]
+    pub(super) fn new(place: usize, kind: Kind) -> Self {
+        Self((place as u32) << 3 | kind as u32)
+    }
+
+    /// The place, counted from where the kernel began.
+    #[inline]
+    pub(super) fn place(self) -> usize {
+        (self.0 >> 3) as usize
+    }
+
+    #[inline]
+    pub(super) fn kind(self) -> Kind {
+        Self::KINDS[(self.0 & 7) as usize]
+    }
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} at {}", self.kind(), self.place())
+    }
+}
+
+/// A set of instructions that the kernel is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Instructions {
+    /// What every processor has.
+    Portable,
+    /// AVX2.
+    Avx2,
+    /// AVX-512 with byte and word instructions.
+    Avx512,
+}
+
+impl Instructions {
+    /// Those that this machine has, the fastest last.
+    pub fn available() -> Vec<Self> {
+        [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(|one| one.is_there()).collect()
+    }
+
+    /// The fastest that this machine has.
+    pub fn best() -> Self {
+        [Self::Avx512, Self::Avx2].into_iter().find(|one| one.is_there()).unwrap_or(Self::Portable)
+    }
+
+    /// Whether this machine has them.
+    pub fn is_there(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => std::is_x86_feature_detected!("avx2"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw"),
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Instructions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "AVX2",
+            Self::Avx512 => "AVX-512",
+        })
+    }
+}
+
+/// Adds the candidates between two places of a text, no further apart than 2^29 bytes; places count from `from`. The
+/// text around the two is looked at, too.
+pub(super) fn candidates(by: Instructions, text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) {
+    debug_assert!(from <= to && to <= text.len() && to - from < 1 << 29);
+    match by {
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx512 if by.is_there() => avx512::run(text, from, to, out),
+        #[cfg(target_arch = "x86_64")]
+        Instructions::Avx2 if by.is_there() => avx2::run(text, from, to, out),
+        _ => portable::run(text, from, to, out),
+    }
+}
+
+fn is_separator(byte: u8) -> bool {
+    matches!(byte, b' ' | b'(' | b')' | b'.' | b'-' | b'/')
+}
+
+/// The bytes before a place as a mask, the last one in the highest bit.
+fn mask_before(text: &[u8], place: usize, is: impl Fn(u8) -> bool) -> u64 {
+    let part = &text[place.saturating_sub(16)..place];
+    part.iter().rev().enumerate().filter(|(_, byte)| is(**byte)).fold(0, |mask, (i, _)| mask | 1 << (63 - i))
+}
+
+/// A mask moved up, with the bits of the block before moved in.
+#[inline(always)]
+fn up(mask: u64, before: u64, by: u32) -> u64 {
+    mask << by | before >> (64 - by)
+}
+
+/// What is known of the digits of one block and the one before.
+#[derive(Clone, Copy)]
+struct Digits {
+    these: u64,
+    before: u64,
+    /// Bytes that are digits and follow one, and the same of the block before.
+    two: u64,
+    two_before: u64,
+    /// Fourth digits and further ones.
+    four: u64,
+}
+
+impl Digits {
+    #[inline(always)]
+    fn new(these: u64, before: u64) -> Self {
+        let two = these & up(these, before, 1);
+        // Its lowest bits would need one more block; nothing below reads them.
+        let two_before = before & before << 1;
+        Self { these, before, two, two_before, four: two & up(two, two_before, 2) }
+    }
+
+    /// The fourth digits of groups.
+    #[inline(always)]
+    fn fourth(&self) -> u64 {
+        self.four & !up(self.these, self.before, 4)
+    }
+
+    /// [`Kind::Pair`], with the separators of both blocks.
+    #[inline(always)]
+    fn pairs(&self, separators: u64, separators_before: u64) -> u64 {
+        let one = up(separators, separators_before, 4);
+        let other = up(separators, separators_before, 5);
+        let digits = |by| up(self.two, self.two_before, by);
+        self.fourth() & one & (digits(5) | other & digits(6))
+    }
+
+    /// [`Kind::Run`].
+    #[inline(always)]
+    fn runs(&self) -> u64 {
+        let four_before = self.two_before & self.two_before << 2;
+        let nine = self.four & up(self.four, four_before, 4) & up(self.these, self.before, 8);
+        nine & !up(self.these, self.before, 9)
+    }
+}
+
+/// The masks of what is no digit and seldom.
+#[derive(Clone, Copy, Default)]
+struct Marks {
+    at: u64,
+    key: u64,
+    secret: u64,
+}
+
+/// Adds the candidates of a block that begins at `place`, in order.
+#[inline(always)]
+fn emit(place: usize, pairs: u64, runs: u64, marks: Marks, out: &mut Vec<Candidate>) {
+    let mut all = pairs | runs | marks.at | marks.key | marks.secret;
+    while all != 0 {
+        let i = all.trailing_zeros();
+        let is = |mask: u64| mask >> i & 1 == 1;
+        let kind = if is(pairs) {
+            Kind::Pair
+        } else if is(runs) {
+            Kind::Run
+        } else if is(marks.at) {
+            Kind::At
+        } else if is(marks.key) {
+            Kind::Key
+        } else {
+            Kind::Secret
+        };
+        out.push(Candidate::new(place + i as usize, kind));
+        all &= all - 1;
+    }
+}
+
+/// The walk over all blocks, for each variant anew so that it is compiled with the variant's instructions. A variant
+/// has `look` (the digits of a block, and whether it has any mark), `marks` and `separators`.
+macro_rules! walk {
+    ($(#[$attribute:meta])*) => {
+        $(#[$attribute])*
+        fn walk(text: &[u8], from: usize, to: usize, out: &mut Vec<super::Candidate>) {
+            use super::{BLOCK, Digits, Marks, WINDOW, emit, is_separator, mask_before};
+
+            let mut digits_before = mask_before(text, from, |byte| byte.is_ascii_digit());
+            // Of the last block, if it was asked for.
+            let mut known_separators = None;
+            let mut place = from;
+            let mut padded;
+            while place < to {
+                let window: &[u8; WINDOW] = match text.get(place..).and_then(<[u8]>::first_chunk) {
+                    Some(window) => window,
+                    None => {
+                        padded = [0; WINDOW];
+                        let rest = &text[place..];
+                        padded[..rest.len()].copy_from_slice(rest);
+                        &padded
+                    }
+                };
+                let (these, marked) = look(window);
+                let digits = Digits::new(these, digits_before);
+                digits_before = these;
+                let last_separators = known_separators.take();
+                if digits.four != 0 || marked {
+                    let (mut pairs, mut runs) = (0, 0);
+                    if digits.four != 0 {
+                        let now = separators(window);
+                        let last = last_separators.unwrap_or_else(|| mask_before(text, place, is_separator));
+                        (pairs, runs) = (digits.pairs(now, last), digits.runs());
+                        known_separators = Some(now);
+                    }
+                    let marks = if marked { marks(window) } else { Marks::default() };
+                    let within = if to - place < BLOCK { (1 << (to - place)) - 1 } else { u64::MAX };
+                    let Marks { at, key, secret } = marks;
+                    let marks = Marks { at: at & within, key: key & within, secret: secret & within };
+                    emit(place - from, pairs & within, runs & within, marks, out);
+                }
+                place += BLOCK;
+            }
+        }
+    };
+}
+use walk;

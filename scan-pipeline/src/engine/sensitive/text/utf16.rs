@@ -1,0 +1,145 @@
+//! UTF-16 as bytes: characters of ASCII stay what they are, all others and lone surrogates become a byte that is none.
+
+use super::super::lane::Lane;
+
+/// Stands for whatever is not ASCII.
+const OTHER: u8 = 0xff;
+
+/// A text that is UTF-16 as a whole, by its byte order mark.
+pub(in super::super) struct Wide {
+    big: bool,
+    /// The first byte of a unit whose second one has not come.
+    half: Option<u8>,
+    /// Where the next unit begins in the layer.
+    place: u64,
+}
+
+impl Wide {
+    /// The text behind a byte order mark, if one begins the layer.
+    pub(in super::super) fn begin(head: &[u8]) -> Option<Self> {
+        match head {
+            [0xff, 0xfe, ..] => Some(Self { big: false, half: None, place: 2 }),
+            [0xfe, 0xff, ..] => Some(Self { big: true, half: None, place: 2 }),
+            _ => None,
+        }
+    }
+
+    /// Takes the next bytes behind the mark, and gives each unit's byte with its place.
+    pub(in super::super) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(u8, u64)) {
+        for byte in bytes {
+            let Some(first) = self.half.take() else {
+                self.half = Some(*byte);
+                continue;
+            };
+            let unit = if self.big { [first, *byte] } else { [*byte, first] };
+            each(if unit[0] == 0 && unit[1] < 0x80 { unit[1] } else { OTHER }, self.place);
+            self.place += 2;
+        }
+    }
+}
+
+/// Fewest characters of a stretch of UTF-16 in other bytes.
+const FEWEST: usize = 8;
+
+/// Stretches of UTF-16 within other bytes, in either order and at any place: characters of ASCII with a zero between
+/// each two.
+pub(in super::super) struct Stretches {
+    lane: Lane,
+    /// Where the next byte should stand if it followed the last.
+    next: u64,
+    /// What the last byte was.
+    last: Last,
+    /// The characters of a stretch that may be too short, and how many there are.
+    first: [u8; FEWEST],
+    count: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Last {
+    Character,
+    Zero,
+    Neither,
+}
+
+impl Stretches {
+    pub(in super::super) fn new(lane: Lane) -> Self {
+        Self { lane, next: 0, last: Last::Neither, first: [0; FEWEST], count: 0 }
+    }
+
+    /// Whether bytes may have a stretch: four zeros, each two bytes from the next. What has none is not worth the walk.
+    pub(in super::super) fn may_be_in(bytes: &[u8]) -> bool {
+        // In a form that compilers turn into vector instructions.
+        bytes.chunks(1024).enumerate().any(|(i, chunk)| {
+            let from = i * 1024;
+            let count = chunk.len().min((bytes.len() - from).saturating_sub(6));
+            let at = |by: usize| &bytes[from + by..][..count];
+            let (first, second, third, fourth) = match count {
+                0 => return false,
+                _ => (at(0), at(2), at(4), at(6)),
+            };
+            let mut any = 0;
+            for i in 0..count {
+                any |= u8::from(first[i] | second[i] | third[i] | fourth[i] == 0);
+            }
+            any != 0
+        })
+    }
+
+    /// Whether a stretch may go on at a place.
+    pub(in super::super) fn goes_on(&self, place: u64) -> bool {
+        self.next == place && self.count > 1
+    }
+
+    /// Takes bytes from a place of the layer; those between may have been left out.
+    pub(in super::super) fn push(&mut self, bytes: &[u8], place: u64) {
+        if place != self.next {
+            self.end();
+        }
+        for (place, byte) in (place..).zip(bytes) {
+            let is_text = matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
+            match (byte, self.last) {
+                (0, Last::Character) => self.last = Last::Zero,
+                _ if is_text => {
+                    if self.last != Last::Zero {
+                        self.end();
+                    }
+                    self.character(*byte, place);
+                    self.last = Last::Character;
+                }
+                _ => self.end(),
+            }
+        }
+        self.next = place + bytes.len() as u64;
+    }
+
+    fn character(&mut self, byte: u8, place: u64) {
+        if self.count < FEWEST {
+            self.first[self.count] = byte;
+        }
+        self.count += 1;
+        if self.count == FEWEST {
+            for (i, byte) in self.first.into_iter().enumerate() {
+                self.lane.put(byte, place - 2 * (FEWEST - 1 - i) as u64, 2);
+            }
+        } else if self.count > FEWEST {
+            self.lane.put(byte, place, 2);
+        }
+    }
+
+    /// Ends a stretch, if there is one.
+    fn end(&mut self) {
+        if self.count >= FEWEST {
+            self.lane.put(b'\n', self.next, 1);
+        }
+        (self.count, self.last) = (0, Last::Neither);
+    }
+
+    #[cfg(test)]
+    pub(in super::super) fn held(&self) -> usize {
+        self.lane.held()
+    }
+
+    pub(in super::super) fn into_lane(self) -> Lane {
+        self.lane
+    }
+}
