@@ -4,6 +4,7 @@ mod common;
 mod crash;
 mod hardening;
 mod interleave;
+mod inventory;
 mod jobs;
 mod objects;
 mod uploads;
