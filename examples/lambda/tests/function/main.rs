@@ -133,7 +133,7 @@ fn just_what_cannot_be_done_comes_back() {
     let bodies = [&letter, "this is no event", &virus, &letter, elsewhere, test, &virus, &never_there];
     assert_eq!(function.failures(&batch("scans", &bodies)), named(&["m1", "m4"]));
     assert!(function.path("clean/letter.txt").exists() && function.path("infected/eicar.com").exists());
-    assert_eq!(std::fs::read_dir(function.path("quarantine")).expect("a bucket").count(), 0);
+    assert!(!function.path("quarantine/letter.txt").exists() && !function.path("quarantine/eicar.com").exists());
 
     // What came back comes again, and so do others, for SQS delivers at least once.
     let again = [&letter, "this is no event", &virus];
