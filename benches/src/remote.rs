@@ -112,7 +112,11 @@ pub fn proxy(upstream: &str, latency: Duration, mut say: impl Write) -> Result<(
 }
 
 /// User and system time of another process, in the system's ticks.
-fn cpu_of(pid: u32) -> Result<Duration> {
+///
+/// # Errors
+///
+/// When the system does not say.
+pub fn cpu_of(pid: u32) -> Result<Duration> {
     let text = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"))?;
     // Behind the name, which may hold spaces and brackets.
     let fields = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default().split_whitespace();

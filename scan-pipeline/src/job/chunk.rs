@@ -5,10 +5,10 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 
 use super::message::ChunkObject;
-use super::{Around, Outcome, find};
+use super::{Around, Outcome, found};
 use crate::model::{BucketUrl, ObjectRef, Verdict};
 use crate::pipeline::{Again, Attended, Processed};
-use crate::store::{Counters, Job, JobId, JobState, Rescan, TaskState};
+use crate::store::{Counters, Job, JobId, JobSource, JobState, Rescan, TaskState};
 use crate::{Error, ErrorKind, Result};
 
 /// Objects of one chunk at work at a time; the share of all chunks is divided among them as they come.
@@ -31,7 +31,7 @@ impl Around<'_> {
         bucket: &BucketUrl,
         objects: Vec<ChunkObject>,
     ) -> Result<Outcome> {
-        let job = find(self.jobs, id).await?;
+        let job = found(self.jobs.job_head(id).await?, id)?;
         if job.state != JobState::Running {
             return Ok(Outcome::Done);
         }
@@ -61,7 +61,13 @@ impl Around<'_> {
             return One::Later(Outcome::retry(&Error::new(ErrorKind::Cancelled, "the worker is shut down")));
         };
         let about = object.to_string();
-        match self.pipeline.attend_listed(object, again).await {
+        let attended = match job.source {
+            JobSource::Prefix { .. } => self.pipeline.attend_listed(object, again).await,
+            // A row is a day old, and has the columns that somebody chose: what it does not say has to be asked, or the
+            // task would not be pinned, or be another one than that of an event about the same object.
+            JobSource::Inventory { .. } => self.pipeline.attend(object, again).await,
+        };
+        match attended {
             Ok(Attended::Done(done)) => count(job, &done),
             Ok(Attended::Known(known)) => {
                 let why = Error::from(known);

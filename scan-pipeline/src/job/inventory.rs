@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 
 use super::list::{Listed, damaged};
 use super::{Around, Outcome};
-use crate::model::ObjectRef;
+use crate::model::{BucketUrl, ObjectRef};
 use crate::objects::Buckets;
 use crate::source::inventory::{Cursor, Manifest, RowOptions, Rows};
 use crate::store::{Job, JobSource, Shard};
@@ -14,17 +14,23 @@ use crate::{Error, ErrorKind, Result};
 /// Most bytes of a manifest.
 const LARGEST: usize = 64 << 20;
 
-/// How many files an inventory has.
-pub(super) async fn files(buckets: &Buckets, manifest: &ObjectRef) -> Result<usize> {
-    let manifest = read(buckets, manifest).await?;
+/// The manifest as it is now, pinned, and how many files it has.
+pub(super) async fn files(buckets: &Buckets, manifest: &ObjectRef, bucket: &BucketUrl) -> Result<(ObjectRef, usize)> {
+    let (pinned, manifest) = read(buckets, manifest).await?;
+    let name = |url: &BucketUrl| url.rest().split('?').next().unwrap_or_default().to_owned();
+    // A bucket of another kind may hold a copy of the one that the list is of; one of S3 has its own name.
+    if bucket.scheme() == manifest.source.scheme() && name(bucket) != name(&manifest.source) {
+        let why = format!("is the inventory of {}, and not of {bucket}", manifest.source);
+        return Err(Error::new(ErrorKind::InvalidInput, why).about(pinned.to_string()));
+    }
     for file in &manifest.files {
         // All of them are in one bucket, which has to be set up.
         buckets.locate(ObjectRef::new(manifest.destination.clone(), file.key.as_str()))?;
     }
-    Ok(manifest.files.len())
+    Ok((pinned, manifest.files.len()))
 }
 
-async fn read(buckets: &Buckets, object: &ObjectRef) -> Result<Manifest> {
+async fn read(buckets: &Buckets, object: &ObjectRef) -> Result<(ObjectRef, Manifest)> {
     let about = |error: Error| error.about(object.to_string());
     let mut read = buckets.of(object)?.read(object).await.map_err(about)?;
     let mut text = BytesMut::new();
@@ -37,7 +43,8 @@ async fn read(buckets: &Buckets, object: &ObjectRef) -> Result<Manifest> {
             )));
         }
     }
-    Manifest::parse(&text).map_err(about)
+    let manifest = Manifest::parse(&text).map_err(about)?;
+    Ok((read.info.object, manifest))
 }
 
 impl Around<'_> {
@@ -45,7 +52,7 @@ impl Around<'_> {
     pub(super) async fn read_inventory(&self, job: &Job, mut shard: Shard) -> Result<Outcome> {
         let JobSource::Inventory { manifest, bucket } = &job.source else { return Err(damaged(job)) };
         let buckets = self.pipeline.buckets();
-        let manifest = read(buckets, manifest).await?;
+        let (_, manifest) = read(buckets, manifest).await?;
         let file = shard.number as usize;
         let from = match &shard.cursor {
             Some(row) => Cursor { file, row: row.parse().map_err(|_| damaged(job))? },

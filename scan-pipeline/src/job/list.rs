@@ -49,7 +49,9 @@ impl Around<'_> {
             prefix: prefix.to_owned(),
             after: shard.cursor.clone().or_else(|| shard.range.after.clone()),
             before: shard.range.before.clone(),
-            most: job.chunk as usize,
+            // As many as the bucket gives at once: a page costs a request, or the reading of a directory from its start,
+            // however few of its keys are wanted.
+            most: 0,
         };
         for _ in 0..PAGES {
             let page = bucket.list(&range).await?;

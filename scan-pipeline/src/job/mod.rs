@@ -101,7 +101,8 @@ impl Jobs {
     ///
     /// # Errors
     ///
-    /// As [`scan_prefix`](Self::scan_prefix), and [`ErrorKind::InvalidInput`] for a manifest that cannot be used.
+    /// As [`scan_prefix`](Self::scan_prefix), and [`ErrorKind::InvalidInput`] for a manifest that cannot be used or is
+    /// of another bucket. A file of it that is missing or not the one that it means fails the job when a worker reads it.
     pub async fn scan_inventory(
         &self,
         manifest: &ObjectRef,
@@ -110,8 +111,9 @@ impl Jobs {
     ) -> Result<JobId> {
         options.check()?;
         self.buckets.get(bucket.as_str())?;
-        let files = inventory::files(&self.buckets, manifest).await?;
-        let source = JobSource::Inventory { bucket: bucket.clone(), manifest: manifest.clone() };
+        // Pinned: the shards are the files of this manifest and no other, by their place in it.
+        let (manifest, files) = inventory::files(&self.buckets, manifest, bucket).await?;
+        let source = JobSource::Inventory { bucket: bucket.clone(), manifest };
         self.begin(source, vec![ShardRange::default(); files], options).await
     }
 
@@ -128,6 +130,10 @@ impl Jobs {
     async fn begin(&self, source: JobSource, shards: Vec<ShardRange>, options: &JobOptions) -> Result<JobId> {
         let job = NewJob { id: JobId::new(), source, rescan: options.rescan, chunk: options.chunk, shards };
         self.store.create_job(&job).await?;
+        if job.shards.is_empty() {
+            // Nobody will ever come to the end of it.
+            self.store.end_job(&job.id, JobState::Done, None).await?;
+        }
         let messages: Vec<_> =
             (0..).zip(&job.shards).map(|(shard, _)| shard_message(&job.id, &job.source, shard, 0)).collect();
         enqueue(&*self.queue, &messages).await?;
@@ -193,9 +199,13 @@ impl Around<'_> {
 }
 
 async fn find(store: &dyn JobStore, id: &JobId) -> Result<Job> {
+    found(store.job(id).await?, id)
+}
+
+fn found(job: Option<Job>, id: &JobId) -> Result<Job> {
     let missing =
         || Error::new(ErrorKind::InvalidInput, "there is no such job in this store").about(format!("job {id}"));
-    store.job(id).await?.ok_or_else(missing)
+    job.ok_or_else(missing)
 }
 
 /// Counts the objects of a chunk that is given up as failed.

@@ -308,25 +308,35 @@ impl Buckets {
     }
 
     /// The bucket that an address such as `s3://uploads/2026/` is in, and what is left of the address; the whole bucket
-    /// by its short name.
+    /// by its short name. An endpoint need not be in the address, as for [`locate`](Self::locate).
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] when it is in none of them.
+    /// [`ErrorKind::Config`] when it is in none of them, or when several have that name, at different endpoints.
     pub fn within(&self, url: &str) -> Result<(&Arc<dyn ObjectOps>, String)> {
         if let Ok(bucket) = self.get(url) {
             return Ok((bucket, String::new()));
         }
-        self.by_url
-            .iter()
-            .filter_map(|(address, bucket)| {
-                let rest = url.strip_prefix(address.as_str())?.strip_prefix('/')?;
-                Some((bucket, rest.to_owned()))
-            })
-            .min_by_key(|(_, rest)| rest.len())
-            .ok_or_else(|| {
-                Error::new(ErrorKind::Config, "is in none of the buckets that are set up").about(url.to_owned())
-            })
+        let behind = |address: &str| match url.strip_prefix(address)? {
+            "" => Some(String::new()),
+            rest => Some(rest.strip_prefix('/')?.to_owned()),
+        };
+        let whole = self.by_url.iter().filter_map(|(address, bucket)| Some((bucket, behind(address.as_str())?)));
+        if let Some(found) = whole.min_by_key(|(_, rest)| rest.len()) {
+            return Ok(found);
+        }
+        // A folder's name may have a question mark in it, which begins nothing.
+        let plain = |address: &BucketUrl| match address.as_str().split_once('?') {
+            Some((plain, _)) if address.scheme() != "file" => behind(plain),
+            _ => None,
+        };
+        let mut named = self.by_url.iter().filter_map(|(address, bucket)| Some((bucket, plain(address)?)));
+        let why = match (named.next(), named.next()) {
+            (Some(found), None) => return Ok(found),
+            (None, _) => "is in none of the buckets that are set up",
+            _ => "several buckets have this name: put the endpoint into the address, or write the short name",
+        };
+        Err(Error::new(ErrorKind::Config, why).about(url.to_owned()))
     }
 
     /// The same buckets, each in a wrapping of its own.

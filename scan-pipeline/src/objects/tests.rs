@@ -147,3 +147,32 @@ mod object_store_without_tags {
 
     crate::object_suite!(fixture);
 }
+
+#[test]
+fn an_address_need_not_say_the_endpoint_where_one_bucket_alone_has_the_name() {
+    let mut buckets = super::Buckets::new();
+    let mut add = |name: &str, url: &str| {
+        buckets.insert(name, Arc::new(MemoryBucket::at(url.parse().expect("an address"))));
+        buckets.clone()
+    };
+    let one = add("uploads", "s3://uploads?endpoint=http://127.0.0.1:9000");
+    for (url, key) in [
+        ("uploads", ""),
+        ("s3://uploads", ""),
+        ("s3://uploads/", ""),
+        ("s3://uploads/a//b?c", "a//b?c"),
+        ("s3://uploads?endpoint=http://127.0.0.1:9000/2026/", "2026/"),
+    ] {
+        let (bucket, rest) = one.within(url).expect(url);
+        assert_eq!((bucket.url().rest(), rest.as_str()), ("uploads?endpoint=http://127.0.0.1:9000", key), "{url}");
+    }
+    for url in ["s3://upload", "s3://uploads2/a", "gs://uploads/a", "uploads/a"] {
+        assert_eq!(one.within(url).expect_err(url).kind(), crate::ErrorKind::Config, "{url}");
+    }
+    let two = add("others", "s3://uploads?endpoint=http://127.0.0.1:9001");
+    let why = two.within("s3://uploads/a").expect_err("which one is not said");
+    assert!(why.to_string().contains("several buckets have this name"), "{why}");
+    assert_eq!(two.within("s3://uploads?endpoint=http://127.0.0.1:9001/a").expect("said").1, "a");
+    let three = add("plain", "s3://uploads");
+    assert_eq!(three.within("s3://uploads/a").expect("it has just that address").0.url().rest(), "uploads");
+}

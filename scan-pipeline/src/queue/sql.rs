@@ -11,14 +11,16 @@
 //! Messages that come again, after a wait or a lease that ran out, are a flow of their own: they are not behind all that
 //! their tenant has waiting, and a thousand that come again at once are in nobody's way.
 
+use std::pin::pin;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 #[cfg(any(test, feature = "testkit"))]
 pub use self::clock::TestClock;
 
-use super::{Held, Lane, MessageId, NewMessage, QueueCaps, Receipt};
+use super::{Delivery, Held, Lane, MessageId, NewMessage, QueueCaps, Receipt};
 use crate::sql::again;
 use crate::{Error, ErrorKind, Result};
 
@@ -166,9 +168,37 @@ pub(super) async fn each<T: Clone, R: Future<Output = Result<Vec<Held>>>>(
     Ok(answers)
 }
 
+/// What `lease` gives, as soon as that is something: it is asked again when the bell was rung, or when `next` says that
+/// something is ready, which is looked at from time to time, at most `poll` apart.
+pub(super) async fn await_lease<L, N>(
+    bell: &Notify,
+    (wait, poll): (Duration, Duration),
+    lease: impl Fn() -> L,
+    next: impl Fn() -> N,
+) -> Result<Vec<Delivery>>
+where
+    L: Future<Output = Result<Vec<Delivery>>>,
+    N: Future<Output = Result<Option<Duration>>>,
+{
+    let until = Instant::now() + wait.min(HORIZON);
+    loop {
+        let mut rung = pin!(bell.notified());
+        // From here on: what is enqueued behind the next line rings.
+        rung.as_mut().enable();
+        let leased = lease().await?;
+        if !leased.is_empty() || Instant::now() >= until {
+            return Ok(leased);
+        }
+        tokio::select! {
+            () = rung => {}
+            looked = look_out(until, poll, &next) => looked?,
+        }
+    }
+}
+
 /// Looks up to this time for something to lease, at most `poll` apart. `next` says how long until something is ready, if
 /// anything waits at all.
-pub(super) async fn look_out<N: Future<Output = Result<Option<Duration>>>>(
+async fn look_out<N: Future<Output = Result<Option<Duration>>>>(
     until: Instant,
     poll: Duration,
     next: impl Fn() -> N,

@@ -2,6 +2,8 @@
 //! tasks or messages.
 
 mod columns;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub(crate) mod gather;
 #[cfg(feature = "postgres")]
 pub mod postgres;

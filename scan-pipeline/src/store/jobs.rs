@@ -29,6 +29,10 @@ pub trait JobStore: fmt::Debug + Send + Sync + 'static {
     /// A job with its shards and totals.
     async fn job(&self, id: &JobId) -> Result<Option<Job>>;
 
+    /// The same without its shards and totals: what each of its chunks asks for, of which there may be hundreds of
+    /// thousands, so it takes no longer the more of them were counted.
+    async fn job_head(&self, id: &JobId) -> Result<Option<Job>>;
+
     /// Jobs, the newest first, at most `most`, older than the one with the id `before`. Without their shards.
     async fn jobs(&self, before: Option<&JobId>, most: usize) -> Result<Vec<Job>>;
 

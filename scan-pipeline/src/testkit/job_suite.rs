@@ -145,6 +145,9 @@ pub async fn a_chunk_that_is_counted_again_replaces_its_counters(store: &dyn Job
     let mut sum = all;
     sum.add(&clean(10));
     assert_eq!((job.totals, job.totals.objects(), job.shards[0].counted), (sum, 31, 2));
+    let head = store.job_head(&job.id).await.expect("the store reads").expect("the job is known");
+    let (shards, totals, updated) = (Vec::new(), Counters::default(), head.updated);
+    assert_eq!(head, Job { shards, totals, updated, ..job });
 }
 
 /// Behaviour.
@@ -200,6 +203,7 @@ pub async fn cursors_and_bounds_are_exact(store: &dyn JobStore) {
 pub async fn an_unknown_job_is_an_error(store: &dyn JobStore) {
     let id = JobId::new();
     assert_eq!(store.job(&id).await.expect("the store reads"), None);
+    assert_eq!(store.job_head(&id).await.expect("the store reads"), None);
     let errors = [
         store.advance(&id, 0, &step(0, 1)).await.map(drop),
         store.count(&id, 0, 0, &clean(1)).await.map(drop),

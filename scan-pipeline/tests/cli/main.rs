@@ -5,6 +5,8 @@ mod bad_input;
 mod config;
 mod definitions;
 mod doctor;
+#[cfg(feature = "s3")]
+mod inventory;
 mod json;
 mod postgres;
 mod run;

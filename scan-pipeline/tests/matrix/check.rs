@@ -1,15 +1,22 @@
 //! What has to be true of a history that has come to its end, whatever happened on the way.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use scan_pipeline::queue::Queue;
 use scan_pipeline::store::{Store, TaskFilter, TaskRecord, TaskState, audit};
 
-use crate::TASKS;
 use crate::history::{Fate, fate, text};
 
-pub(crate) async fn all(dir: &Path, store: &dyn Store, queue: &dyn Queue, at: &str) {
+/// Holds what is left of the objects with these numbers against their fates, and the dead letters against their number.
+pub(crate) async fn all(
+    dir: &Path,
+    (store, queue): (&dyn Store, &dyn Queue),
+    numbers: Range<usize>,
+    dead_letters: usize,
+    at: &str,
+) {
     let verified = audit::verify(store).await.expect("the log is read");
     assert_eq!(verified.problems, Vec::<String>::new(), "{at}");
     let mut tasks: BTreeMap<String, Vec<TaskRecord>> = BTreeMap::new();
@@ -26,7 +33,7 @@ pub(crate) async fn all(dir: &Path, store: &dyn Store, queue: &dyn Queue, at: &s
     }
     each_end_is_logged_once(store, at).await;
     let scanned = lines(dir, "scans");
-    for number in 0..TASKS {
+    for number in numbers.clone() {
         object(dir, number, tasks.get(&number.to_string()).map_or(&[], Vec::as_slice), at);
     }
     for key in ["clean", "infected"].iter().flat_map(|bucket| std::fs::read_dir(dir.join(bucket)).expect("a bucket")) {
@@ -39,10 +46,10 @@ pub(crate) async fn all(dir: &Path, store: &dyn Store, queue: &dyn Queue, at: &s
         let verdict = path.parent().and_then(Path::file_name).expect("a bucket").to_string_lossy().into_owned();
         assert!(scanned.contains(&format!("{digest} {verdict}")), "{at}: {} was never scanned so", path.display());
     }
-    effects(dir, &scanned, at);
+    effects(dir, &scanned, numbers, at);
     let dead = queue.dead_letters().list(None, 100).await.expect("the dead letters");
     let reasons: Vec<_> = dead.iter().map(|letter| &letter.reason).collect();
-    assert_eq!(dead.len(), 1, "{at}: {reasons:?}");
+    assert_eq!(dead.len(), dead_letters, "{at}: {reasons:?}");
 }
 
 /// One end a task, with its entry.
@@ -82,7 +89,7 @@ fn object(dir: &Path, number: usize, tasks: &[TaskRecord], at: &str) {
 }
 
 /// One effect for each state that was handled, under one key, about bytes that were scanned to that verdict.
-fn effects(dir: &Path, scanned: &BTreeSet<String>, at: &str) {
+fn effects(dir: &Path, scanned: &BTreeSet<String>, numbers: Range<usize>, at: &str) {
     let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in lines(dir, "effects") {
         let (key, what) = line.split_once(' ').expect("an effect");
@@ -93,8 +100,8 @@ fn effects(dir: &Path, scanned: &BTreeSet<String>, at: &str) {
     for (what, keys) in &keys {
         assert_eq!(keys.len(), 1, "{at}: {what} has {} effects", keys.len());
     }
-    let handled = (0..TASKS).filter(|number| !matches!(fate(*number).0, Fate::Deleted | Fate::Poison)).count();
-    assert_eq!(keys.len(), handled, "{at}");
+    let handled = |number: &usize| !matches!(fate(*number).0, Fate::Deleted | Fate::Poison);
+    assert_eq!(keys.len(), numbers.filter(handled).count(), "{at}");
 }
 
 fn lines(dir: &Path, file: &str) -> BTreeSet<String> {

@@ -1,6 +1,7 @@
 //! What happens to the objects of a history, and what is scanned in them.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -53,14 +54,14 @@ pub(crate) fn text(number: usize) -> String {
     format!("{word} {number}")
 }
 
-/// Puts the objects there and rings for each of their states, some twice, in no order.
-pub(crate) async fn write(dir: &Path, queue: &dyn Queue, tasks: usize) {
+/// Puts the objects there and rings for each of their states, some twice, in no order. How many messages that were.
+pub(crate) async fn write(dir: &Path, queue: &dyn Queue, numbers: Range<usize>) -> usize {
     for bucket in ["quarantine", "clean", "infected"] {
         std::fs::create_dir_all(dir.join(bucket)).expect("a directory");
     }
     let bucket = LocalBucket::open(dir.join("quarantine")).await.expect("a bucket");
     let mut messages = vec![NewMessage::new("this is no event")];
-    for number in 0..tasks {
+    for number in numbers {
         let key = format!("{number}");
         let path = dir.join("quarantine").join(&key);
         let (fate, replaced) = fate(number);
@@ -87,6 +88,7 @@ pub(crate) async fn write(dir: &Path, queue: &dyn Queue, tasks: usize) {
     for answer in queue.enqueue(&messages).await.expect("enqueued") {
         answer.expect("enqueued");
     }
+    messages.len()
 }
 
 async fn stat(bucket: &LocalBucket, key: &str) -> ObjectRef {
@@ -94,11 +96,11 @@ async fn stat(bucket: &LocalBucket, key: &str) -> ObjectRef {
 }
 
 /// No message is left, and no task.
-pub(crate) async fn is_over(queue: &dyn Queue, store: &dyn Store) -> bool {
-    let depth = queue.depth().await.expect("a depth");
+pub(crate) async fn is_over(queue: &dyn Queue, store: &dyn Store) -> Result<bool> {
+    let depth = queue.depth().await?;
     let states = TaskState::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
-    let left = store.tasks(&TaskFilter { states, ..TaskFilter::default() }).await.expect("tasks");
-    depth.ready + depth.delayed + depth.leased == 0 && left.is_empty()
+    let left = store.tasks(&TaskFilter { states, ..TaskFilter::default() }).await?;
+    Ok(depth.ready + depth.delayed + depth.leased == 0 && left.is_empty())
 }
 
 /// Adds a line to a file, in one write.

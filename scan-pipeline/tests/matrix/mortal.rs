@@ -1,5 +1,6 @@
-//! Queue, store and bucket that kill their process at one of their calls.
+//! Queue, store and bucket that kill or freeze their process at one of their calls.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -14,6 +15,8 @@ use scan_pipeline::store::{
     AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Lease, Store, TaskFilter, TaskRecord,
 };
 use scan_pipeline::testkit::{Moment, Op};
+
+use crate::history::note;
 
 /// Every kind of call around which a process may die.
 pub(crate) const POINTS: [&str; 11] = [
@@ -34,7 +37,10 @@ pub(crate) const POINTS: [&str; 11] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Points {
     deadly: Option<(String, bool, u32)>,
+    /// The process is frozen there instead, until somebody thaws it.
+    freezes: bool,
     passed: Arc<AtomicU32>,
+    dir: PathBuf,
 }
 
 impl Points {
@@ -42,14 +48,15 @@ impl Points {
         let var = |name| std::env::var(name).ok();
         let deadly = var("MATRIX_POINT").zip(var("MATRIX_BEFORE")).zip(var("MATRIX_NTH"));
         let deadly = deadly.map(|((point, before), nth)| (point, before == "true", nth.parse().expect("a number")));
-        Self { deadly, passed: Arc::default() }
+        let freezes = std::env::var_os("MATRIX_FREEZES").is_some();
+        Self { deadly, freezes, passed: Arc::default(), dir: var("MATRIX_DIR").expect("a directory").into() }
     }
 
-    /// Passes a point, or dies there.
+    /// Passes a point, or dies there, or stays there.
     pub(crate) fn pass(&self, point: &str, before: bool) {
         let Some((deadly, at, nth)) = &self.deadly else { return };
         if deadly == point && *at == before && self.passed.fetch_add(1, Ordering::SeqCst) + 1 == *nth {
-            die();
+            if self.freezes { freeze() } else { die() }
         }
     }
 
@@ -79,6 +86,13 @@ pub(crate) fn die() -> ! {
     loop {
         std::thread::park();
     }
+}
+
+/// Every thread stops, wherever it is, and goes on as if nothing had been when the process is thawed.
+fn freeze() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::STOP);
+    // The signal is on its way; this call goes on no further before it has come.
+    std::thread::sleep(Duration::from_millis(50));
 }
 
 #[derive(Debug)]
@@ -139,7 +153,16 @@ impl Queue for Mortal<dyn Queue> {
     }
 
     async fn settle(&self, messages: &[(Receipt, Settle)]) -> Result<Vec<Held>> {
-        self.0.around("settle", self.1.settle(messages)).await
+        let noted = async {
+            let answers = self.1.settle(messages).await?;
+            for ((_, settle), held) in messages.iter().zip(&answers) {
+                if *held == Held::Held && !matches!(settle, Settle::Retry { .. }) {
+                    note(&self.0.dir, "settled", "a message");
+                }
+            }
+            Ok(answers)
+        };
+        self.0.around("settle", noted).await
     }
 
     async fn depth(&self) -> Result<Depth> {

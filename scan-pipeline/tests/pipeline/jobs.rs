@@ -12,6 +12,7 @@ use scan_pipeline::queue::{Lane, Queue, SqliteQueue};
 use scan_pipeline::store::{
     Advance, Counters, Job, JobId, JobState, JobStore, NewJob, Rescan, SqliteStore, TaskFilter, TaskState,
 };
+use scan_pipeline::testkit::{Interleaved, Moment, Op};
 use scan_pipeline::worker::{Worker, WorkerOptions};
 use scan_pipeline::workflow::{RetryPolicy, Workflow};
 use scan_pipeline::{Error, ErrorKind, Pipeline, Policy, Result};
@@ -140,6 +141,24 @@ async fn every_object_is_scanned_once_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_of_a_listing_is_as_large_as_the_bucket_gives_it_and_not_as_a_chunk() {
+    let set = Set::new().await;
+    fill(&set, 2500).await;
+    let lists = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&lists);
+    let listed = Interleaved::new(Arc::clone(&set.rig.quarantine) as Arc<dyn ObjectOps>, move |moment, _, op| {
+        let lists = (moment, op) == (Moment::Before, Op::List);
+        counted.fetch_add(u64::from(lists), Ordering::SeqCst);
+        async { Ok(()) }
+    });
+    let builder = Pipeline::builder().engine(engine(&set.rig.scans)).bucket("quarantine", Arc::new(listed));
+    let pipeline = builder.store(set.store.clone()).build().expect("a pipeline");
+    let job = set.run(pipeline, &JobOptions { shards: 1, chunk: 100, ..JobOptions::default() }).await;
+    assert_eq!((job.state, job.listed(), job.shards[0].chunks), (JobState::Done, 2500, 25));
+    assert_eq!(lists.load(Ordering::SeqCst), 3, "a thousand keys a page");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_was_scanned_with_the_same_definitions_is_skipped() {
     let set = Set::new().await;
     let expected = fill(&set, 60).await;
@@ -199,6 +218,9 @@ impl JobStore for Shaky {
     }
     async fn job(&self, id: &JobId) -> Result<Option<Job>> {
         self.0.job(id).await
+    }
+    async fn job_head(&self, id: &JobId) -> Result<Option<Job>> {
+        self.0.job_head(id).await
     }
     async fn jobs(&self, before: Option<&JobId>, most: usize) -> Result<Vec<Job>> {
         self.0.jobs(before, most).await

@@ -5,6 +5,7 @@ mod crash;
 mod findings;
 mod hardening;
 mod interleave;
+mod inventory;
 mod jobs;
 mod objects;
 mod uploads;

@@ -435,3 +435,34 @@ async fn a_function_names_just_the_messages_that_have_to_come_back() {
         scan_pipeline::worker::lambda::handle(&worker, late.as_bytes(), Duration::ZERO).await.expect("a batch");
     assert_eq!(failures.ids().collect::<Vec<_>>(), ["1"], "there was no time");
 }
+
+/// Takes its time over each content.
+#[derive(Debug)]
+struct Slow<E>(E);
+
+#[async_trait]
+impl<E: Engine> Engine for Slow<E> {
+    fn info(&self) -> EngineInfo {
+        self.0.info()
+    }
+
+    async fn scan(&self, content: &scan_pipeline::content::Content, cx: &ScanContext) -> Result<Report> {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.0.scan(content, cx).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_duplicate_in_the_batch_of_a_function_need_not_come_back() {
+    let rig = Rig::new();
+    let pipeline = rig.builder().await.engine(Slow(crate::common::engine(&rig.scans))).build().expect("a pipeline");
+    let body = TaskMessage::new(&rig.drop_in("a", "fine").await).to_json();
+    let worker = worker(&pipeline, &queue(&[]).await);
+    let records: Vec<_> = (0..5)
+        .map(|at| serde_json::json!({ "messageId": format!("{at}"), "body": body, "eventSource": "aws:sqs" }))
+        .collect();
+    let event = serde_json::json!({ "Records": records }).to_string();
+    let failures = scan_pipeline::worker::lambda::handle(&worker, event.as_bytes(), PATIENCE).await.expect("a batch");
+    assert_eq!(failures.ids().collect::<Vec<_>>(), Vec::<&str>::new());
+    assert_eq!((rig.scans.get(), rig.notified().len()), (1, 1));
+}

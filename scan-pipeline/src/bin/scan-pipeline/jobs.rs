@@ -52,9 +52,14 @@ async fn command(args: &JobsArgs, config: &Config, store: &OpenStore) -> Result<
             let id = match inventory {
                 None => jobs.scan_prefix(from, &options).await?,
                 Some(manifest) => {
-                    let bucket = config.buckets(store).await?.get(from)?.url().clone();
+                    let buckets = config.buckets(store).await?;
+                    let (bucket, prefix) = buckets.within(from)?;
+                    if !prefix.is_empty() {
+                        let why = "an inventory is of a whole bucket: write its address without anything behind it";
+                        return Err(Error::new(ErrorKind::InvalidInput, why).about(from.clone()));
+                    }
                     let manifest = jobs.manifest(manifest)?;
-                    jobs.scan_inventory(&manifest, &bucket, &options).await?
+                    jobs.scan_inventory(&manifest, bucket.url(), &options).await?
                 }
             };
             if *follow {

@@ -7,7 +7,6 @@ mod calls;
 mod listen;
 mod statements;
 
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,11 +15,10 @@ use futures_util::future::BoxFuture;
 use sqlx::postgres::PgConnection;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 #[cfg(any(test, feature = "testkit"))]
 use super::TestClock;
-use super::sql::{self, BATCH, Clock, HORIZON, Ticket, millis};
+use super::sql::{self, BATCH, Clock, Ticket, millis};
 use super::{
     DeadLetter, DeadLetters, Delivery, Depth, Held, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle, Which,
 };
@@ -239,21 +237,14 @@ impl Queue for PostgresQueue {
         if most == 0 {
             return Ok(Vec::new());
         }
-        let until = Instant::now() + wait.min(HORIZON);
-        loop {
-            let mut rung = pin!(self.0.bell.notified());
-            // From here on: what is enqueued behind the next line rings.
-            rung.as_mut().enable();
+        let lease = || async {
             let leased = self.lease_now(most, ttl).await?;
-            if !leased.is_empty() || Instant::now() >= until {
-                return Ok(leased);
+            if leased.is_empty() {
+                self.listen();
             }
-            self.listen();
-            tokio::select! {
-                () = rung => {}
-                looked = sql::look_out(until, POLL, || self.next()) => looked?,
-            }
-        }
+            Ok(leased)
+        };
+        sql::await_lease(&self.0.bell, (wait, POLL), lease, || self.next()).await
     }
 
     async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {

@@ -8,19 +8,17 @@ mod dead;
 mod write;
 
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteConnection;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use self::calls::{Answer, Call, Messages};
 #[cfg(any(test, feature = "testkit"))]
 use super::TestClock;
-use super::sql::{self, BATCH, Clock, HORIZON, beyond, millis};
+use super::sql::{self, BATCH, Clock, beyond, millis};
 use super::{
     DeadLetter, DeadLetters, Delivery, Depth, Held, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle, Which,
 };
@@ -200,20 +198,7 @@ impl Queue for SqliteQueue {
         if most == 0 {
             return Ok(Vec::new());
         }
-        let until = Instant::now() + wait.min(HORIZON);
-        loop {
-            let mut rung = pin!(self.0.bell.notified());
-            // From here on: what is enqueued behind the next line rings.
-            rung.as_mut().enable();
-            let leased = self.lease_now(most, ttl).await?;
-            if !leased.is_empty() || Instant::now() >= until {
-                return Ok(leased);
-            }
-            tokio::select! {
-                () = rung => {}
-                looked = sql::look_out(until, POLL, || self.next()) => looked?,
-            }
-        }
+        sql::await_lease(&self.0.bell, (wait, POLL), || self.lease_now(most, ttl), || self.next()).await
     }
 
     async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {

@@ -4,32 +4,15 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _};
+use sqlx::AssertSqlSafe;
 
 use super::*;
+use crate::sql::fixture::{self, execute, is, raw};
 use crate::store::SqliteStore;
 use crate::{Error, ErrorKind};
 
-async fn raw(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.expect("opens")
-}
-
-async fn execute(connection: &mut SqliteConnection, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.expect(sql);
-}
-
 async fn refused(path: &Path) -> Error {
-    let error = SqliteQueue::open(path).await.expect_err("this has to fail");
-    let name = std::path::absolute(path).expect("a path").display().to_string();
-    assert_eq!(error.context(), Some(name.as_str()), "{error}");
-    error
-}
-
-#[track_caller]
-fn is(error: &Error, kind: ErrorKind, retryable: bool, words: &str) {
-    assert_eq!((error.kind(), error.is_retryable()), (kind, retryable), "{error}");
-    assert!(error.to_string().contains(words), "{error}");
+    fixture::refused(path, SqliteQueue::open(path).await)
 }
 
 #[tokio::test]

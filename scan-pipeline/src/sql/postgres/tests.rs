@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use scan_pipeline_tests::postgres::{self, Database};
 
 use super::*;
+use crate::sql::fixture::is;
 
 const PART: Part = Part { name: "test", migrations: &["CREATE TABLE one (n int)", "CREATE TABLE two (n int)"] };
 
@@ -22,12 +23,6 @@ async fn ask(database: &Postgres, sql: &'static str) -> Result<String> {
     let answer = database.run("asking", asking).await?;
     session.done();
     Ok(answer)
-}
-
-#[track_caller]
-fn is(error: &Error, kind: ErrorKind, retryable: bool, words: &str) {
-    assert_eq!((error.kind(), error.is_retryable()), (kind, retryable), "{error}");
-    assert!(error.to_string().contains(words), "{error}");
 }
 
 #[tokio::test]

@@ -161,13 +161,18 @@ async fn conclude(connection: &mut PgConnection, id: &JobId, now: Timestamp) -> 
     Ok(if done.rows_affected() == 0 { JobState::Running } else { JobState::Done })
 }
 
+/// A job without its shards and totals.
+pub(super) async fn head(connection: &mut PgConnection, id: &JobId) -> Result<Option<Job>> {
+    let row = sqlx::query(select_job!("WHERE id = $1")).bind(id.as_str());
+    let row = row.fetch_optional(connection).await.map_err(failed("reading a job"))?;
+    row.as_ref().map(jobs::job).transpose()
+}
+
 /// A job with its shards and totals.
 pub(super) async fn job(connection: &mut PgConnection, id: &JobId) -> Result<Option<Job>> {
     let reading = failed("reading a job");
     execute(connection, BEGIN_READING).await?;
-    let row = sqlx::query(select_job!("WHERE id = $1")).bind(id.as_str());
-    let row = row.fetch_optional(&mut *connection).await.map_err(&reading)?;
-    let job = match row.as_ref().map(jobs::job).transpose()? {
+    let job = match head(connection, id).await? {
         Some(job) => {
             let shards = sqlx::query(select_shards!("WHERE job = $1 ORDER BY shard")).bind(id.as_str());
             let shards = shards.fetch_all(&mut *connection).await.map_err(&reading)?;

@@ -223,6 +223,10 @@ impl JobStore for PostgresStore {
         read!(self, connection => jobs::job(connection, id))
     }
 
+    async fn job_head(&self, id: &JobId) -> Result<Option<Job>> {
+        read!(self, connection => jobs::head(connection, id))
+    }
+
     async fn jobs(&self, before: Option<&JobId>, most: usize) -> Result<Vec<Job>> {
         read!(self, connection => jobs::jobs(connection, before, most))
     }

@@ -165,11 +165,16 @@ async fn end(
     Ok(())
 }
 
+/// A job without its shards and totals.
+pub(super) async fn head(connection: &mut SqliteConnection, id: &JobId) -> Result<Option<Job>> {
+    let row = sqlx::query(select_job!("WHERE id = ?")).bind(id.as_str().to_owned());
+    let row = row.fetch_optional(connection).await.map_err(failed("reading a job"))?;
+    row.as_ref().map(jobs::job).transpose()
+}
+
 /// A job with its shards and totals.
 pub(super) async fn job(connection: &mut SqliteConnection, id: &JobId) -> Result<Option<Job>> {
-    let row = sqlx::query(select_job!("WHERE id = ?")).bind(id.as_str().to_owned());
-    let row = row.fetch_optional(&mut *connection).await.map_err(failed("reading a job"))?;
-    let Some(job) = row.as_ref().map(jobs::job).transpose()? else { return Ok(None) };
+    let Some(job) = head(connection, id).await? else { return Ok(None) };
     let shards = sqlx::query(select_shards!("WHERE job = ? ORDER BY shard")).bind(id.as_str().to_owned());
     let shards = shards.fetch_all(&mut *connection).await.map_err(failed("reading a job"))?;
     let shards = shards.iter().map(jobs::shard).collect::<Result<_>>()?;

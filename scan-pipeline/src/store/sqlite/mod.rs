@@ -187,6 +187,10 @@ impl JobStore for SqliteStore {
         read!(self.0, connection => jobs::job(connection, id))
     }
 
+    async fn job_head(&self, id: &JobId) -> Result<Option<Job>> {
+        read!(self.0, connection => jobs::head(connection, id))
+    }
+
     async fn jobs(&self, before: Option<&JobId>, most: usize) -> Result<Vec<Job>> {
         read!(self.0, connection => jobs::jobs(connection, before, most))
     }

@@ -7,10 +7,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _};
 
 use crate::model::{EngineInfo, ObjectRef, Reason, ReasonKind, Report, TaskId, Verdict};
+use crate::sql::fixture::{self, execute, is, raw};
 use crate::store::{Changes, Claim, ClaimRequest, Lease, NewAudit, SqliteStore, Store, TaskFilter, TaskState, audit};
 use crate::{Error, ErrorKind};
 
@@ -32,25 +31,8 @@ fn gone() -> Changes {
     Changes { state: Some(TaskState::Gone), audit, ..Changes::default() }
 }
 
-async fn raw(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new().filename(path).create_if_missing(true).connect().await.expect("opens")
-}
-
-async fn execute(connection: &mut SqliteConnection, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.expect(sql);
-}
-
 async fn refused(path: &Path) -> Error {
-    let error = SqliteStore::open(path).await.expect_err("this has to fail");
-    let name = std::path::absolute(path).expect("a path").display().to_string();
-    assert_eq!(error.context(), Some(name.as_str()), "{error}");
-    error
-}
-
-#[track_caller]
-fn is(error: &Error, kind: ErrorKind, retryable: bool, words: &str) {
-    assert_eq!((error.kind(), error.is_retryable()), (kind, retryable), "{error}");
-    assert!(error.to_string().contains(words), "{error}");
+    fixture::refused(path, SqliteStore::open(path).await)
 }
 
 #[tokio::test]

@@ -5,10 +5,11 @@ use std::path::Path;
 use proptest::prelude::*;
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::handler::{Place, StepOutput};
 use crate::model::{ContentDigest, EngineInfo, Finding, ObjectRef, Report, TaskId, Threat, Timestamp, Verdict};
+use crate::sql::fixture::execute;
 use crate::store::{
     Changes, Claim, ClaimRequest, NewAudit, SqliteStore, StepRecord, StepState, Store, TaskState, audit,
 };
@@ -193,10 +194,6 @@ pub(super) fn statement(tampering: &str, number: u32) -> String {
 
 async fn connect(path: &Path) -> SqliteConnection {
     SqliteConnectOptions::new().filename(path).foreign_keys(false).connect().await.expect("opens")
-}
-
-async fn execute(connection: &mut SqliteConnection, sql: &str) {
-    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.expect(sql);
 }
 
 async fn problems(path: &Path) -> Vec<String> {
