@@ -48,7 +48,7 @@ pub use clamd::{Clamd, ClamdBuilder};
 pub use closure::Closure;
 pub use detect_only::DetectOnly;
 pub use group::Group;
-pub use sensitive::{Detector, Detectors, Findings, Form};
+pub use sensitive::{Detector, Detectors, DetectorsBuilder, Findings, Form};
 #[cfg(feature = "clamav")]
 pub use taker::FindingTaker;
 

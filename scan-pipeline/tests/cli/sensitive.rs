@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use scan_pipeline_tests::marker::{eicar, harmless};
@@ -131,6 +132,33 @@ fn detect_only_needs_no_definitions_and_calls_nothing_clean() {
     assert_eq!(detect_only(&[], &files[1..3]).code, 0);
     assert_eq!(detect_only(&[], &files[..2]).code, 3);
     assert_eq!(detect_only(&["--allow-unscannable"], &files[3..]).code, 0);
+}
+
+/// What is looked at takes the same memory, however long it is.
+#[test]
+fn detect_only_streams() {
+    let mut command = program();
+    command.args(["scan", "--detect-only", "--detect", "all", "--json", "-"]);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    let piece = "Nothing of interest is said in this line, 12 times over, and again.\n".repeat(16 << 10);
+    let pieces = 200;
+    for _ in 0..pieces {
+        stdin.write_all(piece.as_bytes()).expect("read");
+    }
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it is there");
+    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its most memory");
+    let most: usize = most.trim().trim_end_matches(" kB").parse().expect("a number");
+    let last = format!("SSN: {}\n", ssn(77));
+    stdin.write_all(last.as_bytes()).expect("read");
+    drop(stdin);
+    let said = Said::of(&child.wait_with_output().expect("ends"));
+    let report = &said.json()[0];
+    assert_eq!((said.code, places(report)), (3, vec![("ssn", "stdin")]), "{}", said.err);
+    assert_eq!(report["findings"][0]["byte_offset"], piece.len() * pieces + 5);
+    assert_eq!(report["size"], piece.len() * pieces + last.len());
+    assert!(most < 100 << 10, "{most} KiB for {} bytes", piece.len() * pieces);
 }
 
 #[test]

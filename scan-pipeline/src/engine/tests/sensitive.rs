@@ -6,7 +6,6 @@ use scan_pipeline_tests::personal::{Letter, card, ssn};
 use scan_pipeline_tests::{mail, office, tape};
 
 use super::*;
-use crate::engine::sensitive::DetectorsBuilder;
 use crate::model::{Finding, Report};
 
 fn first_tier() -> DetectorsBuilder {
