@@ -1,5 +1,5 @@
-//! Listing a bucket: by a bulk job, which leaves chunks in a queue and cursors in a store, and by nothing but the calls of
-//! the bucket.
+//! Listing a bucket: by a bulk job, which leaves chunks in a queue and cursors in a store, and by nothing but the calls
+//! of the bucket.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -94,8 +94,8 @@ fn complete(count: usize, objects: usize) -> Result<()> {
     if count == objects { Ok(()) } else { Err(format!("{count} of {objects} objects").into()) }
 }
 
-/// Begins a job over all of it and lists its shards to their end, with queue and store in new files of a folder. What it
-/// hands out stays in the queue.
+/// Begins a job over all of it and lists its shards to their end, with queue and store in new files of a folder. What
+/// it hands out stays in the queue.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! What a bulk job's listing costs: its shards, chunks, messages and cursors, beside the bare listing of the same bucket by
-//! the same calls in the same run.
+//! What a bulk job's listing costs: its shards, chunks, messages and cursors, beside the bare listing of the same bucket
+//! by the same calls in the same run.
 //!
 //! ```text
 //! jobs [--quick] [--objects N] [--rounds N] [--local]

@@ -49,8 +49,8 @@ impl Around<'_> {
             prefix: prefix.to_owned(),
             after: shard.cursor.clone().or_else(|| shard.range.after.clone()),
             before: shard.range.before.clone(),
-            // As many as the bucket gives at once: a page costs a request, or the reading of a directory from its start,
-            // however few of its keys are wanted.
+            // As many as the bucket gives at once: a page costs a request, or the reading of a directory from its
+            // start, however few of its keys are wanted.
             most: 0,
         };
         for _ in 0..PAGES {

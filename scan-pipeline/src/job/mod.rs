@@ -102,7 +102,7 @@ impl Jobs {
     /// # Errors
     ///
     /// As [`scan_prefix`](Self::scan_prefix), and [`ErrorKind::InvalidInput`] for a manifest that cannot be used or is
-    /// of another bucket. A file of it that is missing or not the one that it means fails the job when a worker reads it.
+    /// of another bucket. A file that is missing or not the one that it means fails the job when a worker reads it.
     pub async fn scan_inventory(
         &self,
         manifest: &ObjectRef,

@@ -94,8 +94,8 @@ impl Drop for Frozen {
     }
 }
 
-/// Whether nobody is frozen in the middle of writing to one of the files. Nobody else could write then, for as long as it
-/// lasts: that is how SQLite is, and no server is there to end it.
+/// Whether nobody is frozen in the middle of writing to one of the files. Nobody else could write then, for as long as
+/// it lasts: that is how SQLite is, and no server is there to end it.
 async fn is_free(dir: &Path) -> bool {
     for file in ["state.db", "queue.db"] {
         let options = SqliteConnectOptions::new().filename(dir.join(file)).busy_timeout(Duration::from_millis(100));
