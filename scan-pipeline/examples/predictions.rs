@@ -44,7 +44,7 @@ struct Row {
 }
 
 /// Writes a line for each finding in the corpus in this folder.
-pub fn write(corpus: &Path, to: &mut impl Write) -> Result<(), Box<dyn Error>> {
+pub(crate) fn write(corpus: &Path, to: &mut impl Write) -> Result<(), Box<dyn Error>> {
     // The corpus labels no keys.
     let wanted = [Detector::CreditCard, Detector::Ssn, Detector::Email, Detector::Phone];
     let detectors = Detectors::builder().detect_all(wanted).build()?;

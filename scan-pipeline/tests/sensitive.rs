@@ -13,7 +13,7 @@ fn corpus() -> Option<PathBuf> {
     if folder.join("score.py").is_file() {
         return Some(folder);
     }
-    println!("SKIP: no labelled corpus at {}; PII_CORPUS can name another folder", folder.display());
+    eprintln!("SKIP: no labelled corpus at {}; PII_CORPUS can name another folder", folder.display());
     None
 }
 
@@ -27,7 +27,7 @@ fn every_detector_finds_what_is_labelled_and_little_else() {
     let score = Command::new("python3").arg(corpus.join("score.py")).arg(&file).output().expect("python3 runs");
     let text = String::from_utf8(score.stdout).expect("text");
     assert!(score.status.success(), "{}", String::from_utf8_lossy(&score.stderr));
-    print!("{text}");
+    eprint!("{text}");
     let mut seen = 0;
     for line in text.lines() {
         let words: Vec<_> = line.split_whitespace().collect();

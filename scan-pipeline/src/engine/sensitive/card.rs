@@ -89,6 +89,18 @@ pub(super) fn brand(digits: &[u8]) -> Option<Brand> {
     }
 }
 
+/// Whether a scheme has numbers that begin with these digits: most rows of digits need no second look.
+fn is_beginning(first: u8, second: u8) -> bool {
+    match first {
+        b'1' => second == b'8',
+        b'2' => matches!(second, b'1'..=b'7'),
+        b'3' => matches!(second, b'0' | b'4'..=b'9'),
+        b'4' | b'5' | b'6' => second.is_ascii_digit(),
+        b'8' => second == b'1',
+        _ => false,
+    }
+}
+
 /// The check digit of ISO/IEC 7812-1, annex B.
 pub(super) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
@@ -98,7 +110,7 @@ pub(super) fn luhn(digits: &[u8]) -> bool {
         .map(|(i, digit)| u32::from(digit - b'0') * if i % 2 == 1 { 2 } else { 1 })
         .map(|value| if value > 9 { value - 9 } else { value })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 /// Whether groups of digits end where those of a printed card do: every four digits, or after 4 and 10.
@@ -112,8 +124,9 @@ fn printed(ends: &[usize], len: usize) -> bool {
 
 /// The card whose first digit stands at `start`, if there is one. `labelled` says whether something nearby tells of
 /// cards.
-pub(super) fn find(text: &[u8], start: usize, labelled: impl Fn(usize) -> bool) -> Option<Raw> {
-    if !at(text, start).is_ascii_digit() || !clear_left(text, start) {
+pub(super) fn find(text: &[u8], start: usize, mut labelled: impl FnMut(usize) -> bool) -> Option<Raw> {
+    let first = (at(text, start), at(text, start + 1));
+    if !is_beginning(first.0, first.1) || !clear_left(text, start) {
         return None;
     }
     let mut digits = [0_u8; 19];
@@ -146,7 +159,7 @@ pub(super) fn find(text: &[u8], start: usize, labelled: impl Fn(usize) -> bool) 
             && digits.iter().any(|digit| *digit != digits[0])
             && ends_card(text, end)
             && !(grouped && in_a_dump(text, start, end, separator.unwrap_or(b' ')))
-            && !(!grouped && is_date(digits));
+            && (grouped || !is_date(digits));
         if !fits {
             return None;
         }

@@ -11,7 +11,9 @@ pub(super) fn raws(detectors: &Detectors, text: &[u8]) -> Vec<Raw> {
     assert!(text.len() <= CHUNK, "longer than a chunk");
     let header = Header::read(&text[..text.len().min(header::MOST)]);
     let whole = Text { bytes: text, base: 0, header: header.as_ref() };
-    matches(&detectors.0, whole, 0, text.len(), &mut Scratch::default()).collect()
+    let mut scratch = Scratch::default();
+    matches(&detectors.0, whole, 0, text.len(), &mut scratch);
+    scratch.raws
 }
 
 /// What the first tier finds by a variant of the kernel, with nothing left out.

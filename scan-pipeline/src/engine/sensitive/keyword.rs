@@ -84,36 +84,81 @@ impl Topic {
         }
     }
 
-    /// The lower-case letters that its words begin with, a bit each.
-    const fn initials(self) -> u32 {
-        let (words, mut set, mut i) = (self.words(), 0, 0);
+    /// For each letter, which of the words begin with it, a bit each.
+    const fn by_initial(self) -> [u32; 26] {
+        let (words, mut all, mut i) = (self.words(), [0; 26], 0);
         while i < words.len() {
-            set |= 1 << (words[i].0.as_bytes()[0] - b'a');
+            all[(words[i].0.as_bytes()[0] - b'a') as usize] |= 1 << i;
             i += 1;
         }
-        set
-    }
-
-    /// Whether one of the words stands entirely within [`NEAR`] bytes before or behind a match.
-    pub(super) fn is_near(self, text: &[u8], start: usize, end: usize) -> bool {
-        let end = end.min(text.len());
-        self.is_within(text, start.saturating_sub(NEAR), start) || self.is_within(text, end, text.len().min(end + NEAR))
+        all
     }
 
     /// Whether one of the words stands between two places.
     pub(super) fn is_within(self, text: &[u8], from: usize, to: usize) -> bool {
-        const INITIALS: [u32; 3] = [Topic::Ssn.initials(), Topic::Card.initials(), Topic::Phone.initials()];
-        let initials = INITIALS[self as usize];
-        let part = &text[from..to];
-        worked(part.len());
-        // Digits, blanks and most marks have no bit 6; tables of numbers have nothing but those.
-        if !part.iter().fold(false, |any, byte| any | (byte & 0x40 != 0)) {
-            return false;
+        const BY_INITIAL: [[u32; 26]; 3] =
+            [Topic::Ssn.by_initial(), Topic::Card.by_initial(), Topic::Phone.by_initial()];
+        let (words, by_initial) = (self.words(), &BY_INITIAL[self as usize]);
+        worked(to - from);
+        for (place, byte) in (from..to).zip(&text[from..to]) {
+            let letter = (byte | 0x20).wrapping_sub(b'a');
+            if letter >= 26 {
+                continue;
+            }
+            let mut begin = by_initial[usize::from(letter)];
+            while begin != 0 {
+                if stands(text, place, to, &words[begin.trailing_zeros() as usize]) {
+                    return true;
+                }
+                begin &= begin - 1;
+            }
         }
-        let can_begin = |byte: u8| byte.is_ascii_alphabetic() && initials >> ((byte | 0x20) - b'a') & 1 == 1;
-        (from..to)
-            .filter(|place| can_begin(text[*place]))
-            .any(|place| self.words().iter().any(|word| stands(text, place, to, word)))
+        false
+    }
+}
+
+/// The words near places of one text.
+///
+/// Tables of numbers hold few letters, so which blocks hold any is found out once, when it is first asked.
+pub(super) struct Near<'t> {
+    text: &'t [u8],
+    /// What was asked about is between these.
+    from: usize,
+    to: usize,
+    /// A bit for each block that has a letter, or another byte that has bit 6.
+    letters: Option<Vec<u64>>,
+}
+
+impl<'t> Near<'t> {
+    const BLOCK: usize = 64;
+
+    pub(super) fn new(text: &'t [u8], from: usize, to: usize) -> Self {
+        Self { text, from, to, letters: None }
+    }
+
+    /// Whether a word of a topic stands entirely within [`NEAR`] bytes before or behind a match.
+    pub(super) fn is_near(&mut self, topic: Topic, start: usize, end: usize) -> bool {
+        let end = end.min(self.text.len());
+        let (first, last) = (start.saturating_sub(NEAR), self.text.len().min(end + NEAR));
+        self.has_letters(first, last)
+            && (topic.is_within(self.text, first, start) || topic.is_within(self.text, end, last))
+    }
+
+    fn has_letters(&mut self, first: usize, last: usize) -> bool {
+        if first < self.from || last > self.to || first >= last {
+            return true;
+        }
+        let part = &self.text[self.from..self.to];
+        let letters = self.letters.get_or_insert_with(|| {
+            let mut all = vec![0; part.len().div_ceil(Self::BLOCK).div_ceil(64)];
+            for (i, block) in part.chunks(Self::BLOCK).enumerate() {
+                let any = block.iter().fold(0, |any, byte| any | byte);
+                all[i / 64] |= u64::from(any >> 6 & 1) << (i % 64);
+            }
+            all
+        });
+        let blocks = (first - self.from) / Self::BLOCK..=(last - 1 - self.from) / Self::BLOCK;
+        blocks.into_iter().any(|block| letters[block / 64] >> (block % 64) & 1 == 1)
     }
 }
 
@@ -122,7 +167,10 @@ impl Topic {
 fn stands(text: &[u8], place: usize, to: usize, word: &Word) -> bool {
     let Word(word, left, right) = *word;
     let end = place + word.len();
-    if end > to || !text[place..end].eq_ignore_ascii_case(word.as_bytes()) {
+    if end > to
+        || text[place + 1] | 0x20 != word.as_bytes()[1] | 0x20
+        || !text[place..end].eq_ignore_ascii_case(word.as_bytes())
+    {
         return false;
     }
     let (outside, next) = (at(text, place.wrapping_sub(1)), at(text, end));

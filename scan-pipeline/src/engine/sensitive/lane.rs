@@ -9,9 +9,6 @@ use super::pass::{CHUNK, KEPT, Scratch, Text, matches};
 use super::{Inner, mask};
 use crate::model::Finding;
 
-/// How much behind a stretch is shown with it.
-const AHEAD: usize = 64;
-
 /// Where the bytes of a text stand in the layer.
 enum Map {
     /// Where they stand in the text.
@@ -75,9 +72,9 @@ impl Lane {
         Self { map: Map::Pieces(VecDeque::new()), ..Self::same(inner, path, outer) }
     }
 
-    /// Takes bytes that follow in the layer. Calls `each` for each stretch that was looked at, with some of what follows
-    /// on it, its own size and its place.
-    pub(super) fn push(&mut self, bytes: &[u8], each: &mut impl FnMut(&[u8], usize, u64)) {
+    /// Takes bytes that follow in the layer. Calls `each` for each stretch that was looked at, with whether it or what
+    /// is next to it may hold UTF-16, and with its place.
+    pub(super) fn push(&mut self, bytes: &[u8], each: &mut impl FnMut(&[u8], bool, u64)) {
         for part in bytes.chunks(CHUNK) {
             self.buffer.extend_from_slice(part);
             self.advance(false, each);
@@ -99,7 +96,7 @@ impl Lane {
     }
 
     /// Looks at what is complete, or at all that is left.
-    fn advance(&mut self, last: bool, each: &mut impl FnMut(&[u8], usize, u64)) {
+    fn advance(&mut self, last: bool, each: &mut impl FnMut(&[u8], bool, u64)) {
         let text = std::mem::take(&mut self.buffer);
         let to = if last { text.len() } else { text.len().saturating_sub(KEPT) };
         self.done = self.look(&text, self.base, self.done, to, last, each);
@@ -117,7 +114,7 @@ impl Lane {
     }
 
     /// Looks at a text that is there as a whole.
-    pub(super) fn whole(&mut self, text: &[u8], each: &mut impl FnMut(&[u8], usize, u64)) {
+    pub(super) fn whole(&mut self, text: &[u8], each: &mut impl FnMut(&[u8], bool, u64)) {
         self.look(text, 0, 0, text.len(), true, each);
     }
 
@@ -130,7 +127,7 @@ impl Lane {
         from: usize,
         to: usize,
         last: bool,
-        each: &mut impl FnMut(&[u8], usize, u64),
+        each: &mut impl FnMut(&[u8], bool, u64),
     ) -> usize {
         let mut from = from;
         while from < to {
@@ -145,11 +142,12 @@ impl Lane {
             let header = self.header.take();
             let mut scratch = std::mem::take(&mut self.scratch);
             let part = Text { bytes: text, base, header: header.as_ref() };
-            for raw in matches(&Arc::clone(&self.inner), part, from, end, &mut scratch) {
-                self.found(&raw, text, base);
+            let wide = matches(&self.inner, part, from, end, &mut scratch);
+            for raw in &scratch.raws {
+                self.found(raw, text, base);
             }
             (self.header, self.scratch) = (header, scratch);
-            each(&text[from..text.len().min(end + AHEAD)], end - from, base + from as u64);
+            each(&text[from..end], wide, base + from as u64);
             from = end;
         }
         from
@@ -206,7 +204,7 @@ impl Lane {
     }
 
     /// Looks at what is left and gives what was found, and how much there was.
-    pub(super) fn finish(&mut self, each: &mut impl FnMut(&[u8], usize, u64)) -> (Vec<Finding>, u64) {
+    pub(super) fn finish(&mut self, each: &mut impl FnMut(&[u8], bool, u64)) -> (Vec<Finding>, u64) {
         self.advance(true, each);
         (std::mem::take(&mut self.found), std::mem::take(&mut self.count))
     }

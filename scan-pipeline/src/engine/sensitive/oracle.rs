@@ -258,7 +258,7 @@ fn luhn(digits: &str) -> bool {
     let values: Vec<u32> = digits.chars().rev().filter_map(|c| c.to_digit(10)).collect();
     let odd: u32 = values.iter().step_by(2).sum();
     let even: u32 = values.iter().skip(1).step_by(2).map(|value| (value * 2) / 10 + (value * 2) % 10).sum();
-    (odd + even) % 10 == 0
+    (odd + even).is_multiple_of(10)
 }
 
 fn card(text: &[u8], start: usize) -> Option<Match> {

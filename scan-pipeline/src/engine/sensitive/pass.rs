@@ -3,9 +3,9 @@
 
 use super::header::Header;
 use super::kernel::{self, Candidate, Kind};
-use super::keyword::Topic;
+use super::keyword::{Near, Topic};
 use super::kinds::Detector;
-use super::look::{Raw, Source, before, digits_before};
+use super::look::{Raw, Source, before, digits_before, digits_from, is_word};
 use super::{Inner, aws, card, email, phone, ssn};
 
 /// How far a match can lie from its candidate, and how far from a match one that overlaps it can begin.
@@ -28,7 +28,8 @@ pub(super) struct Text<'a> {
 #[derive(Default)]
 pub(super) struct Scratch {
     candidates: Vec<Candidate>,
-    raws: Vec<Raw>,
+    /// What was found.
+    pub(super) raws: Vec<Raw>,
 }
 
 #[cfg(test)]
@@ -38,21 +39,17 @@ impl Scratch {
     }
 }
 
-/// The matches that begin between two places, no further apart than [`CHUNK`], in order.
-pub(super) fn matches<'s>(
-    inner: &Inner,
-    text: Text<'_>,
-    from: usize,
-    to: usize,
-    scratch: &'s mut Scratch,
-) -> impl Iterator<Item = Raw> + 's {
+/// Puts the matches that begin between two places, no further apart than [`CHUNK`], into the scratch, in order. Says
+/// whether there, or next to it, may be UTF-16.
+pub(super) fn matches(inner: &Inner, text: Text<'_>, from: usize, to: usize, scratch: &mut Scratch) -> bool {
     let Scratch { candidates, raws } = scratch;
     let (first, last) = (from.saturating_sub(EDGE), text.bytes.len().min(to + EDGE));
     candidates.clear();
     raws.clear();
-    kernel::candidates(inner.instructions, text.bytes, first, last, candidates);
+    let wide = kernel::candidates(inner.instructions, text.bytes, first, last, candidates);
+    let mut near = Near::new(text.bytes, first, last);
     for candidate in candidates.iter() {
-        judge(inner, text, first + candidate.place(), candidate.kind(), raws);
+        judge(inner, text, &mut near, first + candidate.place(), candidate.kind(), raws);
     }
     if let Some(pack) = &inner.tokens {
         pack.find(text.bytes, first, last, raws);
@@ -63,15 +60,15 @@ pub(super) fn matches<'s>(
     raws.retain(|raw| raw.confidence >= inner.min_confidence);
     settle(raws);
     raws.retain(|raw| (from..to).contains(&raw.start));
-    raws.drain(..)
+    wide
 }
 
 /// What the rules say of a candidate.
-fn judge(inner: &Inner, text: Text<'_>, place: usize, kind: Kind, out: &mut Vec<Raw>) {
+fn judge(inner: &Inner, text: Text<'_>, near: &mut Near<'_>, place: usize, kind: Kind, out: &mut Vec<Raw>) {
     let wants = |one| inner.set.has(one);
     let bytes = text.bytes;
-    let near = |topic: Topic, start, end| {
-        topic.is_near(bytes, start, end)
+    let mut near = |topic: Topic, start, end| {
+        near.is_near(topic, start, end)
             || text.header.is_some_and(|header| header.is_about(topic, bytes, text.base, start))
     };
     match kind {
@@ -93,14 +90,21 @@ fn judge(inner: &Inner, text: Text<'_>, place: usize, kind: Kind, out: &mut Vec<
         }
         Kind::Run => {
             let row = place - 8;
-            if wants(Detector::CreditCard) {
-                out.extend(card::find(bytes, row, |end| near(Topic::Card, row, end)));
+            if is_word(before(bytes, row, 1)) {
+                return;
             }
-            if wants(Detector::Ssn) {
-                out.extend(ssn::find_bare(bytes, row, |start, end| near(Topic::Ssn, start, end)));
-            }
-            if wants(Detector::Phone) {
-                out.extend(phone::find_bare(bytes, row, |start, end| near(Topic::Phone, start, end)));
+            // How many digits there are says what they can be.
+            match 9 + digits_from(bytes, place + 1, 11) {
+                9 if wants(Detector::Ssn) => {
+                    out.extend(ssn::find_bare(bytes, row, |start, end| near(Topic::Ssn, start, end)));
+                }
+                10 | 11 if wants(Detector::Phone) => {
+                    out.extend(phone::find_bare(bytes, row, |start, end| near(Topic::Phone, start, end)));
+                }
+                12..=19 if wants(Detector::CreditCard) => {
+                    out.extend(card::find(bytes, row, |end| near(Topic::Card, row, end)));
+                }
+                _ => {}
             }
         }
         Kind::At => {

@@ -28,14 +28,14 @@ enum Form {
 }
 
 /// The number whose last group begins at `last`, after a separator.
-pub(super) fn find_grouped(text: &[u8], last: usize, labelled: impl Fn(usize, usize) -> bool) -> Option<Raw> {
+pub(super) fn find_grouped(text: &[u8], last: usize, labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     judge(text, grouped(text, last)?, labelled)
 }
 
 /// The number whose row of ten digits, or of eleven with a 1 before, begins at `start`.
-pub(super) fn find_bare(text: &[u8], start: usize, labelled: impl Fn(usize, usize) -> bool) -> Option<Raw> {
+pub(super) fn find_bare(text: &[u8], start: usize, labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     let main = match digits_from(text, start, 12) {
-        10 => start,
+        10 if text[start] >= b'2' => start,
         11 if text[start] == b'1' => start + 1,
         _ => return None,
     };
@@ -129,7 +129,7 @@ fn foreign(text: &[u8], main: usize) -> bool {
     (1..=3).contains(&size) && before(text, end, size + 1) == b'+'
 }
 
-fn judge(text: &[u8], parts: Parts, labelled: impl Fn(usize, usize) -> bool) -> Option<Raw> {
+fn judge(text: &[u8], parts: Parts, mut labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     let Parts { digits, main, end, form } = parts;
     let service = |code: &[u8]| code[1] == b'1' && code[2] == b'1';
     let planned = matches!(digits[0], b'2'..=b'9')

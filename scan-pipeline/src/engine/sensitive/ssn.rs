@@ -22,7 +22,7 @@ fn is_given(digits: &[u8; 9]) -> bool {
 }
 
 /// The number whose last four digits, after a separator, begin at `serial`.
-pub(super) fn find_grouped(text: &[u8], serial: usize, labelled: impl Fn(usize, usize) -> bool) -> Option<Raw> {
+pub(super) fn find_grouped(text: &[u8], serial: usize, mut labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     let separator = before(text, serial, 1);
     let groups = matches!(separator, b'-' | b' ' | b'.')
         && before(text, serial, 4) == separator
@@ -57,7 +57,7 @@ pub(super) fn find_grouped(text: &[u8], serial: usize, labelled: impl Fn(usize, 
 }
 
 /// The number whose nine digits begin at `start`.
-pub(super) fn find_bare(text: &[u8], start: usize, labelled: impl Fn(usize, usize) -> bool) -> Option<Raw> {
+pub(super) fn find_bare(text: &[u8], start: usize, mut labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     let end = start + 9;
     if digits_from(text, start, 10) != 9 || !clear_left(text, start) || !clear_right(text, end) {
         return None;

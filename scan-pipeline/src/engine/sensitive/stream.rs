@@ -55,27 +55,27 @@ impl Plain {
 
     fn push(&mut self, bytes: &[u8]) {
         let stretches = &mut self.stretches;
-        self.bytes.push(bytes, &mut |part, size, place| look_wider(stretches, part, size, place));
+        self.bytes.push(bytes, &mut |part, wide, place| look_wider(stretches, part, wide, place));
     }
 
     /// Everything at once.
     pub(super) fn whole(mut self, bytes: &[u8]) -> Vec<(Vec<Finding>, u64)> {
         let stretches = &mut self.stretches;
-        self.bytes.whole(bytes, &mut |part, size, place| look_wider(stretches, part, size, place));
+        self.bytes.whole(bytes, &mut |part, wide, place| look_wider(stretches, part, wide, place));
         self.finish()
     }
 
     fn finish(mut self) -> Vec<(Vec<Finding>, u64)> {
         let stretches = &mut self.stretches;
-        let bytes = self.bytes.finish(&mut |part, size, place| look_wider(stretches, part, size, place));
+        let bytes = self.bytes.finish(&mut |part, wide, place| look_wider(stretches, part, wide, place));
         vec![bytes, self.stretches.into_lane().finish(&mut |_, _, _| {})]
     }
 }
 
-/// Takes the stretches of UTF-16 from the first bytes of a part, if it may have any or one may begin there.
-fn look_wider(stretches: &mut Stretches, part: &[u8], size: usize, place: u64) {
-    if stretches.goes_on(place) || Stretches::may_be_in(part) {
-        stretches.push(&part[..size], place);
+/// Takes the stretches of UTF-16 from a part, if the kernel saw any or one may go on.
+fn look_wider(stretches: &mut Stretches, part: &[u8], wide: bool, place: u64) {
+    if wide || stretches.goes_on(place) {
+        stretches.push(part, place);
     }
 }
 

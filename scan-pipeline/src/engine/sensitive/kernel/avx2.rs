@@ -7,18 +7,20 @@ use std::arch::x86_64::{
     _mm256_testz_si256,
 };
 
-use super::{Candidate, Instructions, Marks, WINDOW, walk};
+use super::{Candidate, Instructions, Look, Marks, WINDOW, walk};
 
 /// How far ahead memory is asked for.
 const AHEAD: usize = 1024;
 
 walk!(#[target_feature(enable = "avx2")]);
 
-/// Does nothing on a machine without AVX2.
-pub(super) fn run(text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) {
+/// Finds nothing on a machine without AVX2.
+pub(super) fn run(text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) -> bool {
     if Instructions::Avx2.is_there() {
         // SAFETY: the one thing that `walk` asks for is AVX2, which is there.
         unsafe { walk(text, from, to, out) }
+    } else {
+        false
     }
 }
 
@@ -61,7 +63,7 @@ fn mask(low: __m256i, high: __m256i) -> u64 {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn look(window: &[u8; WINDOW]) -> (u64, bool) {
+fn look(window: &[u8; WINDOW]) -> Look {
     #[allow(unused_unsafe, reason = "older compilers have it as unsafe")]
     // SAFETY: a prefetch reads nothing and takes any address; the place may well lie beyond the text.
     unsafe {
@@ -74,7 +76,11 @@ fn look(window: &[u8; WINDOW]) -> (u64, bool) {
     let secrets = _mm256_or_si256(secret(low, load::<2>(window)), secret(high, load::<34>(window)));
     let ats = _mm256_or_si256(equal(low, b'@'), equal(high, b'@'));
     let any = _mm256_or_si256(_mm256_or_si256(keys, secrets), ats);
-    (mask(digits(low), digits(high)), _mm256_testz_si256(any, any) == 0)
+    Look {
+        digits: mask(digits(low), digits(high)),
+        marked: _mm256_testz_si256(any, any) == 0,
+        zeros: mask(equal(low, 0), equal(high, 0)),
+    }
 }
 
 #[inline]

@@ -4,21 +4,23 @@
 use std::arch::x86_64::{
     __m512i, _MM_HINT_T0, _mm_prefetch, _mm512_cmpeq_epi8_mask, _mm512_cmplt_epu8_mask, _mm512_loadu_si512,
     _mm512_mask_cmpeq_epi8_mask, _mm512_or_si512, _mm512_set1_epi8, _mm512_set4_epi32, _mm512_shuffle_epi8,
-    _mm512_sub_epi8,
+    _mm512_sub_epi8, _mm512_testn_epi8_mask,
 };
 
-use super::{Candidate, Instructions, Marks, WINDOW, walk};
+use super::{Candidate, Instructions, Look, Marks, WINDOW, walk};
 
 /// How far ahead memory is asked for.
 const AHEAD: usize = 1024;
 
 walk!(#[target_feature(enable = "avx512f,avx512bw")]);
 
-/// Does nothing on a machine without AVX-512.
-pub(super) fn run(text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) {
+/// Finds nothing on a machine without AVX-512.
+pub(super) fn run(text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) -> bool {
     if Instructions::Avx512.is_there() {
         // SAFETY: the one thing that `walk` asks for is AVX-512 with byte and word instructions, which are there.
         unsafe { walk(text, from, to, out) }
+    } else {
+        false
     }
 }
 
@@ -46,7 +48,7 @@ fn lower(bytes: __m512i) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn look(window: &[u8; WINDOW]) -> (u64, bool) {
+fn look(window: &[u8; WINDOW]) -> Look {
     #[allow(unused_unsafe, reason = "older compilers have it as unsafe")]
     // SAFETY: a prefetch reads nothing and takes any address; the place may well lie beyond the text.
     unsafe {
@@ -60,7 +62,7 @@ fn look(window: &[u8; WINDOW]) -> (u64, bool) {
     let secret = _mm512_cmpeq_epi8_mask(lower(bytes), all(b's'));
     let secret = _mm512_mask_cmpeq_epi8_mask(secret, lower(load::<2>(window)), all(b'c'));
     let secret = _mm512_mask_cmpeq_epi8_mask(secret, lower(load::<5>(window)), all(b't'));
-    (digits, at | key | secret != 0)
+    Look { digits, marked: at | key | secret != 0, zeros: _mm512_testn_epi8_mask(bytes, bytes) }
 }
 
 #[inline]

@@ -118,8 +118,9 @@ impl fmt::Display for Instructions {
 }
 
 /// Adds the candidates between two places of a text, no further apart than 2^29 bytes; places count from `from`. The
-/// text around the two is looked at, too.
-pub(super) fn candidates(by: Instructions, text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) {
+/// text around the two is looked at, too. Says whether there are zeros between them as in UTF-16: three or more in one
+/// block, each two bytes from the next.
+pub(super) fn candidates(by: Instructions, text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) -> bool {
     debug_assert!(from <= to && to <= text.len() && to - from < 1 << 29);
     match by {
         #[cfg(target_arch = "x86_64")]
@@ -130,8 +131,14 @@ pub(super) fn candidates(by: Instructions, text: &[u8], from: usize, to: usize, 
     }
 }
 
-fn is_separator(byte: u8) -> bool {
-    matches!(byte, b' ' | b'(' | b')' | b'.' | b'-' | b'/')
+/// The separators among the five bytes before a place, which is as far as a pair looks back, as the highest bits.
+#[inline(always)]
+fn separators_before(text: &[u8], place: usize) -> u64 {
+    let is_separator = |byte: u8| matches!(byte, b' ' | b'(' | b')' | b'.' | b'-' | b'/');
+    match place.checked_sub(5).and_then(|start| text.get(start..place)) {
+        Some(part) => (0..5).fold(0, |mask, i| mask | u64::from(is_separator(part[i])) << (59 + i)),
+        None => mask_before(text, place, is_separator),
+    }
 }
 
 /// The bytes before a place as a mask, the last one in the highest bit.
@@ -199,6 +206,15 @@ struct Marks {
     secret: u64,
 }
 
+/// What one block has to say, beyond its digits: whether anything in it may be a candidate, and whether it has zeros as
+/// UTF-16 has them.
+#[derive(Clone, Copy)]
+struct Look {
+    digits: u64,
+    marked: bool,
+    zeros: u64,
+}
+
 /// Adds the candidates of a block that begins at `place`, in order.
 #[inline(always)]
 fn emit(place: usize, pairs: u64, runs: u64, marks: Marks, out: &mut Vec<Candidate>) {
@@ -206,10 +222,10 @@ fn emit(place: usize, pairs: u64, runs: u64, marks: Marks, out: &mut Vec<Candida
     while all != 0 {
         let i = all.trailing_zeros();
         let is = |mask: u64| mask >> i & 1 == 1;
-        let kind = if is(pairs) {
-            Kind::Pair
-        } else if is(runs) {
+        let kind = if is(runs) {
             Kind::Run
+        } else if is(pairs) {
+            Kind::Pair
         } else if is(marks.at) {
             Kind::At
         } else if is(marks.key) {
@@ -223,48 +239,71 @@ fn emit(place: usize, pairs: u64, runs: u64, marks: Marks, out: &mut Vec<Candida
 }
 
 /// The walk over all blocks, for each variant anew so that it is compiled with the variant's instructions. A variant
-/// has `look` (the digits of a block, and whether it has any mark), `marks` and `separators`.
+/// has `look`, `marks` and `separators`. Most blocks hold nothing: the loop over those is kept small, and what is done
+/// with the others is in a function of its own. Gives whether there are zeros as UTF-16 has them.
 macro_rules! walk {
     ($(#[$attribute:meta])*) => {
         $(#[$attribute])*
-        fn walk(text: &[u8], from: usize, to: usize, out: &mut Vec<super::Candidate>) {
-            use super::{BLOCK, Digits, Marks, WINDOW, emit, is_separator, mask_before};
+        fn walk(text: &[u8], from: usize, to: usize, out: &mut Vec<super::Candidate>) -> bool {
+            use super::{BLOCK, Digits, WINDOW, mask_before};
 
-            let mut digits_before = mask_before(text, from, |byte| byte.is_ascii_digit());
-            // Of the last block, if it was asked for.
-            let mut known_separators = None;
+            let mut before = mask_before(text, from, |byte| byte.is_ascii_digit());
+            let mut zeros = 0;
             let mut place = from;
-            let mut padded;
             while place < to {
-                let window: &[u8; WINDOW] = match text.get(place..).and_then(<[u8]>::first_chunk) {
-                    Some(window) => window,
-                    None => {
-                        padded = [0; WINDOW];
-                        let rest = &text[place..];
-                        padded[..rest.len()].copy_from_slice(rest);
-                        &padded
-                    }
-                };
-                let (these, marked) = look(window);
-                let digits = Digits::new(these, digits_before);
-                digits_before = these;
-                let last_separators = known_separators.take();
-                if digits.four != 0 || marked {
-                    let (mut pairs, mut runs) = (0, 0);
-                    if digits.four != 0 {
-                        let now = separators(window);
-                        let last = last_separators.unwrap_or_else(|| mask_before(text, place, is_separator));
-                        (pairs, runs) = (digits.pairs(now, last), digits.runs());
-                        known_separators = Some(now);
-                    }
-                    let marks = if marked { marks(window) } else { Marks::default() };
-                    let within = if to - place < BLOCK { (1 << (to - place)) - 1 } else { u64::MAX };
-                    let Marks { at, key, secret } = marks;
-                    let marks = Marks { at: at & within, key: key & within, secret: secret & within };
-                    emit(place - from, pairs & within, runs & within, marks, out);
+                let Some(window) = text.get(place..).and_then(<[u8]>::first_chunk::<WINDOW>) else { break };
+                let seen = look(window);
+                zeros |= seen.zeros & seen.zeros >> 2 & seen.zeros >> 4;
+                let digits = Digits::new(seen.digits, before);
+                if digits.four != 0 || seen.marked {
+                    within(text, from, place, to, window, digits, seen.marked, out);
                 }
+                before = seen.digits;
                 place += BLOCK;
             }
+            // What is left is less than a window, which is two blocks at most.
+            while place < to {
+                let mut window = [0; WINDOW];
+                let rest = &text[place..];
+                let length = rest.len().min(WINDOW);
+                window[..length].copy_from_slice(&rest[..length]);
+                let seen = look(&window);
+                // The padding is no text.
+                let real = if rest.len() < BLOCK { (1 << rest.len()) - 1 } else { u64::MAX };
+                let these = seen.zeros & real;
+                zeros |= these & these >> 2 & these >> 4;
+                within(text, from, place, to, &window, Digits::new(seen.digits, before), seen.marked, out);
+                before = seen.digits;
+                place += BLOCK;
+            }
+            zeros != 0
+        }
+
+        /// Adds the candidates of a block that may have some.
+        $(#[$attribute])*
+        #[inline(never)]
+        #[allow(clippy::too_many_arguments, reason = "they are what the loop has in its registers")]
+        fn within(
+            text: &[u8],
+            from: usize,
+            place: usize,
+            to: usize,
+            window: &[u8; super::WINDOW],
+            digits: super::Digits,
+            marked: bool,
+            out: &mut Vec<super::Candidate>,
+        ) {
+            use super::{BLOCK, Marks, emit, separators_before};
+
+            let within = if to - place < BLOCK { (1 << (to - place)) - 1 } else { u64::MAX };
+            let (mut pairs, mut runs) = (0, 0);
+            if digits.four != 0 {
+                pairs = digits.pairs(separators(window), separators_before(text, place));
+                runs = digits.runs();
+            }
+            let Marks { at, key, secret } = if marked { marks(window) } else { Marks::default() };
+            let marks = Marks { at: at & within, key: key & within, secret: secret & within };
+            emit(place - from, pairs & within, runs & within, marks, out);
         }
     };
 }

@@ -1,15 +1,17 @@
 //! The kernel without special instructions: eight bytes of a block at a time in an ordinary register.
 
-use super::{BLOCK, Candidate, Marks, WINDOW, walk};
+use super::{BLOCK, Candidate, Look, Marks, WINDOW, walk};
 
 walk!();
 
-pub(super) fn run(text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) {
-    walk(text, from, to, out);
+pub(super) fn run(text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) -> bool {
+    walk(text, from, to, out)
 }
 
 const LOW: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
+/// What makes letters lower-case.
+const FOLD: u64 = 0x2020_2020_2020_2020;
 
 /// The eight bytes at an offset of the window.
 #[inline(always)]
@@ -21,7 +23,7 @@ fn word(window: &[u8; WINDOW], at: usize) -> u64 {
 
 /// For each byte that is in a range of ASCII, its highest bit.
 #[inline(always)]
-fn within(word: u64, from: u8, to: u8) -> u64 {
+fn range(word: u64, from: u8, to: u8) -> u64 {
     let low = word & !HIGH;
     // Sums of seven bits each, so nothing carries into the next byte.
     let over = low + LOW * u64::from(0x80 - from);
@@ -31,7 +33,13 @@ fn within(word: u64, from: u8, to: u8) -> u64 {
 
 #[inline(always)]
 fn equal(word: u64, byte: u8) -> u64 {
-    within(word, byte, byte)
+    range(word, byte, byte)
+}
+
+/// For each byte that is zero, its highest bit.
+#[inline(always)]
+fn zero(word: u64) -> u64 {
+    !((word & !HIGH) + !HIGH) & !word & HIGH
 }
 
 /// The highest bits of eight bytes as the lowest bits of a number.
@@ -50,27 +58,27 @@ fn mask(window: &[u8; WINDOW], offset: usize, of: impl Fn(u64) -> u64) -> u64 {
 }
 
 #[inline(always)]
-fn look(window: &[u8; WINDOW]) -> (u64, bool) {
-    let (mut digits, mut marks) = (0, 0);
+fn look(window: &[u8; WINDOW]) -> Look {
+    let (mut digits, mut marks, mut zeros) = (0, 0, 0);
     for i in (0..BLOCK).step_by(8) {
         let bytes = word(window, i);
-        digits |= gather(within(bytes, b'0', b'9')) << i;
+        digits |= gather(range(bytes, b'0', b'9')) << i;
+        zeros |= gather(zero(bytes)) << i;
         let key = equal(bytes, b'A') & equal(word(window, i + 3), b'A');
-        let fold = LOW * 0x20;
-        let secret = equal(bytes | fold, b's') & equal(word(window, i + 2) | fold, b'c');
+        let secret = equal(bytes | FOLD, b's') & equal(word(window, i + 2) | FOLD, b'c');
         marks |= equal(bytes, b'@') | key | secret;
     }
-    (digits, marks != 0)
+    Look { digits, marked: marks != 0, zeros }
 }
 
 #[inline(always)]
 fn separators(window: &[u8; WINDOW]) -> u64 {
-    mask(window, 0, |bytes| equal(bytes, b' ') | within(bytes, b'(', b')') | within(bytes, b'-', b'/'))
+    mask(window, 0, |bytes| equal(bytes, b' ') | range(bytes, b'(', b')') | range(bytes, b'-', b'/'))
 }
 
 #[inline(always)]
 fn marks(window: &[u8; WINDOW]) -> Marks {
-    let letter = |offset, letter| mask(window, offset, move |bytes| equal(bytes | LOW * 0x20, letter));
+    let letter = |offset, letter| mask(window, offset, move |bytes| equal(bytes | FOLD, letter));
     Marks {
         at: mask(window, 0, |bytes| equal(bytes, b'@')),
         key: mask(window, 0, |bytes| equal(bytes, b'A')) & mask(window, 3, |bytes| equal(bytes, b'A')),

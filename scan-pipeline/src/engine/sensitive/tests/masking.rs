@@ -133,7 +133,7 @@ fn nothing_sensitive_is_in_any_field() {
         seen += found.list.len() as u64;
         seed += 1;
     }
-    println!("{seen} findings, nothing sensitive in any");
+    eprintln!("{seen} findings, nothing sensitive in any");
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn cases(usual: u32) -> ProptestConfig {
 }
 
 /// What a text has of one detector, by default settings.
-fn found<'t>(detector: Detector, text: &'t str) -> Vec<&'t str> {
+fn found(detector: Detector, text: &str) -> Vec<&str> {
     let detectors = Detectors::builder().detect(detector).build().expect("detectors");
     raws(&detectors, text.as_bytes()).iter().map(|raw| &text[raw.start..raw.end]).collect()
 }

@@ -87,7 +87,7 @@ fn the_texts_hold_matches() {
 fn variants_of_this_machine() {
     let available = Instructions::available();
     assert!(available.contains(&Instructions::Portable) && available.contains(&Instructions::best()));
-    println!("variants of the kernel on this machine: {available:?}");
+    eprintln!("variants of the kernel on this machine: {available:?}");
 }
 
 #[test]

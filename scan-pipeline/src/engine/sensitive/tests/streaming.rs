@@ -25,7 +25,7 @@ fn long(seed: u64, size: usize) -> Vec<u8> {
         state ^= state << 17;
         // Mostly filling, so that a megabyte does not hold a hundred thousand findings.
         let piece = PIECES[(state >> 20) as usize % PIECES.len()];
-        text.extend_from_slice(if state % 16 == 0 { piece.as_bytes() } else { b" and so on, for a while " });
+        text.extend_from_slice(if state.is_multiple_of(16) { piece.as_bytes() } else { b" and so on, for a while " });
     }
     text
 }

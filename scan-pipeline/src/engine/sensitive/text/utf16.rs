@@ -66,25 +66,6 @@ impl Stretches {
         Self { lane, next: 0, last: Last::Neither, first: [0; FEWEST], count: 0 }
     }
 
-    /// Whether bytes may have a stretch: four zeros, each two bytes from the next. What has none is not worth the walk.
-    pub(in super::super) fn may_be_in(bytes: &[u8]) -> bool {
-        // In a form that compilers turn into vector instructions.
-        bytes.chunks(1024).enumerate().any(|(i, chunk)| {
-            let from = i * 1024;
-            let count = chunk.len().min((bytes.len() - from).saturating_sub(6));
-            let at = |by: usize| &bytes[from + by..][..count];
-            let (first, second, third, fourth) = match count {
-                0 => return false,
-                _ => (at(0), at(2), at(4), at(6)),
-            };
-            let mut any = 0;
-            for i in 0..count {
-                any |= u8::from(first[i] | second[i] | third[i] | fourth[i] == 0);
-            }
-            any != 0
-        })
-    }
-
     /// Whether a stretch may go on at a place.
     pub(in super::super) fn goes_on(&self, place: u64) -> bool {
         self.next == place && self.count > 1
