@@ -5,6 +5,7 @@
 //! ```
 //!
 //! Times are processor time of one thread, so a busy machine matters less; that of reading is from the same run.
+#![allow(clippy::print_stdout)] // It is what a program is for.
 
 use std::hint::black_box;
 
