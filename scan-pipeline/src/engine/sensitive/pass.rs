@@ -71,6 +71,8 @@ fn judge(inner: &Inner, text: Text<'_>, near: &mut Near<'_>, place: usize, kind:
         near.is_near(topic, start, end)
             || text.header.is_some_and(|header| header.is_about(topic, bytes, text.base, start))
     };
+    // What is too weak is left out before it costs anything.
+    let mut add = |raw: Option<Raw>| out.extend(raw.filter(|raw| raw.confidence >= inner.min_confidence));
     match kind {
         Kind::Pair => {
             let group = place - 3;
@@ -78,14 +80,14 @@ fn judge(inner: &Inner, text: Text<'_>, near: &mut Near<'_>, place: usize, kind:
                 let size = digits_before(bytes, group - 1, 9);
                 if matches!(size, 4 | 8) {
                     let start = group - 1 - size;
-                    out.extend(card::find(bytes, start, |end| near(Topic::Card, start, end)));
+                    add(card::find(bytes, start, |end| near(Topic::Card, start, end)));
                 }
             }
             if wants(Detector::Ssn) {
-                out.extend(ssn::find_grouped(bytes, group, |start, end| near(Topic::Ssn, start, end)));
+                add(ssn::find_grouped(bytes, group, |start, end| near(Topic::Ssn, start, end)));
             }
             if wants(Detector::Phone) {
-                out.extend(phone::find_grouped(bytes, group, |start, end| near(Topic::Phone, start, end)));
+                add(phone::find_grouped(bytes, group, |start, end| near(Topic::Phone, start, end)));
             }
         }
         Kind::Run => {
@@ -96,25 +98,25 @@ fn judge(inner: &Inner, text: Text<'_>, near: &mut Near<'_>, place: usize, kind:
             // How many digits there are says what they can be.
             match 9 + digits_from(bytes, place + 1, 11) {
                 9 if wants(Detector::Ssn) => {
-                    out.extend(ssn::find_bare(bytes, row, |start, end| near(Topic::Ssn, start, end)));
+                    add(ssn::find_bare(bytes, row, |start, end| near(Topic::Ssn, start, end)));
                 }
                 10 | 11 if wants(Detector::Phone) => {
-                    out.extend(phone::find_bare(bytes, row, |start, end| near(Topic::Phone, start, end)));
+                    add(phone::find_bare(bytes, row, |start, end| near(Topic::Phone, start, end)));
                 }
                 12..=19 if wants(Detector::CreditCard) => {
-                    out.extend(card::find(bytes, row, |end| near(Topic::Card, row, end)));
+                    add(card::find(bytes, row, |end| near(Topic::Card, row, end)));
                 }
                 _ => {}
             }
         }
         Kind::At => {
             if wants(Detector::Email) {
-                out.extend(email::find(bytes, place));
+                add(email::find(bytes, place));
             }
         }
         Kind::Key => {
             if wants(Detector::AwsAccessKey) {
-                out.extend(aws::find_key_id(bytes, place));
+                add(aws::find_key_id(bytes, place));
             }
             if wants(Detector::AwsSecretKey) {
                 aws::find_beside(bytes, place, out);

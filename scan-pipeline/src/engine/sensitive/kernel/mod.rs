@@ -298,7 +298,12 @@ macro_rules! walk {
             let within = if to - place < BLOCK { (1 << (to - place)) - 1 } else { u64::MAX };
             let (mut pairs, mut runs) = (0, 0);
             if digits.four != 0 {
-                pairs = digits.pairs(separators(window), separators_before(text, place));
+                let fourth = digits.fourth();
+                if fourth != 0 {
+                    // Only a group that begins right here has its separators in the block before.
+                    let before = if fourth & 0x1f == 0 { 0 } else { separators_before(text, place) };
+                    pairs = digits.pairs(separators(window), before);
+                }
                 runs = digits.runs();
             }
             let Marks { at, key, secret } = if marked { marks(window) } else { Marks::default() };
