@@ -3,7 +3,7 @@
 use super::problem::hint;
 use super::read::{Item, Section};
 use super::text::Secret;
-use crate::engine::sensitive::{CustomPattern, Validator};
+use crate::engine::sensitive::{CustomPattern, Validator, parse_key};
 use crate::engine::{Detector, Detectors};
 use crate::{Error, ErrorKind, Result};
 
@@ -170,15 +170,4 @@ fn pattern(item: &Item<'_>) -> Option<PatternSpec> {
         return None;
     }
     Some(spec)
-}
-
-fn parse_key(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    let mut key = [0; 32];
-    for (byte, at) in key.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(key)
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use rustix::fs::OFlags;
 use scan_pipeline::Error;
+use scan_pipeline::engine::sensitive::parse_key;
 use scan_pipeline::engine::{DetectOnly, Detector, Detectors};
 
 use crate::args::ScanArgs;
@@ -75,17 +76,6 @@ pub(crate) fn asked_for(args: &ScanArgs) -> Result<Option<Detectors>, String> {
         builder = builder.fingerprint_key(key.ok_or_else(wrong)?);
     }
     builder.build().map(Some).map_err(|why| why.to_string())
-}
-
-fn parse_key(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    let mut key = [0; 32];
-    for (byte, at) in key.iter_mut().zip((0..64).step_by(2)) {
-        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
-    }
-    Some(key)
 }
 
 /// Looks for sensitive data in what the arguments name, without libclamav, and returns the exit code.

@@ -6,6 +6,24 @@ use sha2::Sha256;
 use super::kinds::Detector;
 use super::look::Source;
 
+/// A key for fingerprints as it stands in settings: 64 hexadecimal digits, as `openssl rand -hex 32` gives.
+///
+/// ```
+/// use scan_pipeline::engine::sensitive::parse_key;
+/// assert_eq!(parse_key(&"0f".repeat(32)), Some([15; 32]));
+/// assert_eq!(parse_key("secret"), None);
+/// ```
+pub fn parse_key(text: &str) -> Option<[u8; 32]> {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut key = [0; 32];
+    for (byte, at) in key.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(text.get(at..at + 2)?, 16).ok()?;
+    }
+    Some(key)
+}
+
 /// A key for fingerprints, which is never shown.
 #[derive(Clone)]
 pub(super) struct Key([u8; 32]);

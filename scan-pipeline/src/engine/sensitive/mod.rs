@@ -63,6 +63,7 @@ use std::sync::Arc;
 
 pub use builder::DetectorsBuilder;
 pub use custom::{CustomPattern, Validator};
+pub use fingerprint::parse_key;
 pub use kernel::Instructions;
 pub use kinds::Detector;
 pub use stream::Stream;
