@@ -1,10 +1,10 @@
 //! What may be shown of a match and of what stands around it.
 //!
 //! Of cards and social security numbers the last four digits are shown, of phone numbers and e-mail addresses the form,
-//! of secrets nothing, not even their length. The context fails closed: it shows words, and only those that cannot be part of anything sensitive. A word
-//! that is cut by the edge of the context is judged as a whole. Whatever has a digit, an `@`, a mixture of cases or an
-//! unusual length is masked, whether or not a detector would have found it, and whatever its confidence; and so is what
-//! follows a name of secrets, and what a pattern of the user's own matches.
+//! of secrets nothing, not even their length. The context fails closed: it shows words, and only those that cannot be
+//! part of anything sensitive. A word that is cut by the edge of the context is judged as a whole. Whatever has a digit,
+//! an `@`, a mixture of cases or an unusual length is masked, whether or not a detector would have found it, and whatever
+//! its confidence; and so is what follows a name of secrets, and what a pattern of the user's own matches.
 
 use super::kinds::Detector;
 use super::look::Source;
