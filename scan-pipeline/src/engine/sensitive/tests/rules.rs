@@ -225,10 +225,14 @@ fn names_of_detectors() {
 }
 
 #[test]
-fn settings_name_everything_but_the_key() {
+fn settings_tell_everything_apart_and_nothing_of_the_key() {
     let of = |builder: super::super::DetectorsBuilder| builder.build().expect("detectors").settings();
     let plain = of(Detectors::builder());
-    assert_eq!(plain, of(Detectors::builder().first_tier().fingerprint_key([1; 32])));
+    assert_eq!(plain, of(Detectors::builder().first_tier()), "a key of the process's own is not told");
+    let keyed = |key| of(Detectors::builder().fingerprint_key([key; 32]));
+    assert_eq!(keyed(0xab), keyed(0xab));
+    assert!(keyed(0xab) != keyed(0xac) && keyed(0xab) != plain);
+    assert!(!keyed(0xab).contains("abab"), "{}", keyed(0xab));
     assert!(plain.contains("ssn,credit_card,aws_access_key,aws_secret_key,email,phone"), "{plain}");
     for other in
         [Detectors::builder().all(), Detectors::builder().min_confidence(0.6), Detectors::builder().max_findings(2)]
