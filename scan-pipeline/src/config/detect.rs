@@ -125,9 +125,9 @@ fn detectors(item: &Item<'_>) -> Vec<Detector> {
         match text.value.as_str() {
             ALL => detectors.extend(Detector::ALL),
             FIRST_TIER => detectors.extend(Detector::FIRST_TIER),
-            name => match Detector::ALL.into_iter().find(|detector| detector.as_str() == name) {
-                Some(detector) => detectors.push(detector),
-                None => {
+            name => match name.parse::<Detector>() {
+                Ok(detector) => detectors.push(detector),
+                Err(_) => {
                     let known = [ALL, FIRST_TIER].into_iter().chain(Detector::ALL.iter().map(|one| one.as_str()));
                     let hint = hint(name, known);
                     text.mistake(item.reader, format!("there is no detector `{}`{hint}", text.written));

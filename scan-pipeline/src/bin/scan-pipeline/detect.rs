@@ -40,13 +40,10 @@ impl std::str::FromStr for Asked {
         match text {
             "all" => Ok(Self::All),
             "first_tier" => Ok(Self::FirstTier),
-            name => match Detector::ALL.into_iter().find(|one| one.as_str() == name) {
-                Some(one) => Ok(Self::One(one)),
-                None => {
-                    let names = Detector::ALL.map(Detector::as_str).join(", ");
-                    Err(format!("there are all, first_tier, {names}"))
-                }
-            },
+            name => name.parse().map(Self::One).map_err(|_| {
+                let names = Detector::ALL.map(Detector::as_str).join(", ");
+                format!("there are all, first_tier, {names}")
+            }),
         }
     }
 }

@@ -3,7 +3,8 @@
 //! can scan.
 //!
 //! Exit codes of `scan` are clamscan's: 0 all clean, 1 something infected, 2 an error or something unscannable; and 3 for
-//! sensitive data, where it was looked for and nothing is worse. For the other commands 1 means that something needs a look, and 2 that the command could not do its work.
+//! sensitive data, where it was looked for and nothing is worse. For the other commands 1 means that something needs a
+//! look, and 2 that the command could not do its work.
 
 mod args;
 mod audit;
