@@ -226,10 +226,10 @@ def engine_info(form: dict[str, Any]) -> EngineInfo:
 
 
 def _status(word: str) -> Status:
+    if word == "clean":
+        return "clean"
     # A word that is not known here must not be taken for clean by anybody.
-    if word == "clean" or word == "infected":
-        return word
-    return "unscannable"
+    return "infected" if word == "infected" else "unscannable"
 
 
 _OPTIONAL = {(Finding, "raw_offset"), (DatabaseInfo, "version"), (DatabaseInfo, "built")}
