@@ -164,7 +164,7 @@ def test_celery_with_a_broker(
 
     os.environ.update(BROKER=broker, DEFINITIONS=str(DEFINITIONS))
     sys.path.insert(0, str(APPS))
-    from celery_app import app, scan_upload  # type: ignore[import-not-found]
+    from celery_app import app, scan_upload
 
     clean, infected, oversize = tmp_path / "letter.txt", tmp_path / "infected.txt", tmp_path / "large.bin"
     clean.write_bytes(CLEAN)

@@ -61,7 +61,7 @@ def test_a_verdict_is_no_yes_or_no(scanner: SyncScanner) -> None:
         with pytest.raises(TypeError):
             assert not verdict
     with pytest.raises(AttributeError):
-        verdict.status = "clean"
+        setattr(verdict, "status", "clean")  # noqa: B010
 
 
 def test_raise_for_verdict(scanner: SyncScanner, catalogue: pathlib.Path) -> None:
@@ -93,9 +93,10 @@ def test_definitions_that_cannot_be_used(tmp_path: pathlib.Path) -> None:
             SyncScanner(wrong)
         assert isinstance(caught.value, ConfigError) and caught.value.kind == "definitions"
         assert wrong.name in str(caught.value)
-    for arguments in ({"threads": 0}, {"limits": Limits(max_file_size=0)}):
+    settings: list[dict[str, Any]] = [{"threads": 0}, {"limits": Limits(max_file_size=0)}]
+    for arguments in settings:
         with pytest.raises(ConfigError):
-            SyncScanner(DEFINITIONS, **arguments)  # type: ignore[arg-type]
+            SyncScanner(DEFINITIONS, **arguments)
 
 
 async def test_a_closed_scanner_refuses(scanner: SyncScanner) -> None:

@@ -106,7 +106,7 @@ def test_a_file_that_unpacks_is_scanned_as_it_reads(scanner: SyncScanner, tmp_pa
 
 def test_a_subclass_that_reads_otherwise_is_read(scanner: SyncScanner, path: pathlib.Path) -> None:
     class Backwards(io.BufferedReader):
-        def read(self, size: int | None = -1) -> bytes:  # type: ignore[override]
+        def read(self, size: int | None = -1) -> bytes:
             return super().read(size)[::-1] if self.tell() == 0 else b""
 
     path.write_bytes(b"abcdefgh")

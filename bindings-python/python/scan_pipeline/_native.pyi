@@ -4,6 +4,21 @@ from typing import Any, final
 _Failure = tuple[str, str, bool, str]
 _Callback = Callable[[Any, _Failure | None], None]
 
+__all__ = [
+    "Engine",
+    "Feed",
+    "Job",
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "at_exit",
+    "before_fork",
+    "library_version",
+    "next_records",
+    "set_level",
+    "start_logging",
+    "version",
+]
+
 version: str
 library_version: str
 

@@ -34,13 +34,14 @@ class Scanning:
         self._scanner = scanner
         self._settings = settings
         self._lock = threading.Lock()
-        if app is not None:
-            app.extensions = {**getattr(app, "extensions", {}), "scan_pipeline": self}
+        self._app = app
         # Strong, since nobody else holds on to the method.
         worker_init.connect(self._load, weak=False)
 
-    def _load(self, **_: Any) -> None:
-        assert self.scanner is not None
+    def _load(self, sender: Any = None, **_: Any) -> None:
+        # The signal comes from the worker that starts; another application's is none of ours.
+        if self._app is None or getattr(sender, "app", self._app) is self._app:
+            self.scanner.info  # noqa: B018
 
     @property
     def scanner(self) -> SyncScanner:

@@ -65,7 +65,7 @@ def _timeout() -> float | None:
     return timeout
 
 
-def validate_clean(file: UploadedFile) -> None:
+def validate_clean(file: UploadedFile[Any]) -> None:
     """A validator: raises ``ValidationError`` with the code ``infected``, ``unscannable`` or ``not_scanned``."""
     try:
         get_scanner().scan(file, timeout=_timeout()).raise_for_verdict()
@@ -118,7 +118,7 @@ class ScanningUploadHandler(FileUploadHandler):
             self._report()
         return raw_data
 
-    def file_complete(self, file_size: int) -> UploadedFile | None:
+    def file_complete(self, file_size: int) -> UploadedFile[Any] | None:
         if self._feed is not None:
             self._feed.finish()
             try:

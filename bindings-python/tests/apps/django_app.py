@@ -4,6 +4,7 @@ import os
 
 import django
 from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
@@ -41,6 +42,7 @@ class UploadForm(forms.Form):
 def upload(request: HttpRequest) -> JsonResponse:
     """What the upload handler let through."""
     file = request.FILES["file"]
+    assert isinstance(file, UploadedFile)
     return JsonResponse({"name": file.name, "stored": len(file.read())})
 
 
