@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
+use scan_pipeline::config;
 use scan_pipeline::content::{Content, SpoolOptions, StreamError};
 use scan_pipeline::engine::{self, ScanContext};
 use scan_pipeline::model::{Coverage, Limits, Reason, ReasonKind, Report, Verdict};
@@ -238,24 +239,24 @@ fn read(file: Arc<File>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
 }
 
 impl Engine {
-    async fn load(settings: &Value, base: &std::path::Path) -> Result<Self, Error> {
-        let clamav = &settings["clamav"];
-        let mut builder = engine::ClamAv::builder();
-        let mut limits = Limits::default();
-        for path in clamav["definitions"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            builder = builder.definitions(base.join(path));
-        }
-        if let Some(size) = clamav["limits"]["max_file_size"].as_u64() {
-            limits.max_file_size = size;
-        }
-        if let Some(threads) = clamav["threads"].as_u64() {
-            builder = builder.threads(threads as usize);
-        }
-        let temp_dir = clamav["temp_dir"].as_str().map(|dir| base.join(dir));
-        if let Some(dir) = &temp_dir {
-            builder = builder.temp_dir(dir);
-        }
-        let engine = builder.limits(limits).build().await?;
-        Ok(Self { engine: Arc::new(engine), limits, temp_dir })
+    async fn load(settings: &Value, base: &Path) -> Result<Self, Error> {
+        let engine = config::engine_from_value(settings, base).await?;
+        // They were checked just now.
+        let size = |value: &Value| value.as_u64().or_else(|| config::parse_size(value.as_str()?).ok());
+        let time = |value: &Value| config::parse_duration(value.as_str()?).ok();
+        let count = |value: &Value| u32::try_from(value.as_u64()?).ok();
+        let (given, default) = (&settings["clamav"]["limits"], Limits::default());
+        // The largest that any of them takes.
+        let clamav =
+            (!settings["clamav"].is_null()).then(|| size(&given["max_file_size"]).unwrap_or(default.max_file_size));
+        let limits = Limits {
+            max_file_size: clamav.max(size(&settings["clamd"]["max_size"])).unwrap_or(default.max_file_size),
+            max_scan_size: size(&given["max_scan_size"]).unwrap_or(default.max_scan_size),
+            max_recursion: count(&given["max_recursion"]).unwrap_or(default.max_recursion),
+            max_files: count(&given["max_files"]).unwrap_or(default.max_files),
+            max_scan_time: time(&given["max_scan_time"]).unwrap_or(default.max_scan_time),
+        };
+        let temp_dir = settings["clamav"]["temp_dir"].as_str().map(|dir| base.join(dir));
+        Ok(Self { engine, limits, temp_dir })
     }
 }

@@ -4,8 +4,10 @@
 mod engine;
 mod failure;
 mod feed;
+mod handler;
 mod job;
 mod logs;
+mod pipeline;
 mod process;
 
 use pyo3::prelude::*;
@@ -17,9 +19,13 @@ mod _native {
     #[pymodule_export]
     use crate::feed::Feed;
     #[pymodule_export]
+    use crate::handler::Call;
+    #[pymodule_export]
     use crate::job::Job;
     #[pymodule_export]
     use crate::logs::{next_records, set_level, start_logging};
+    #[pymodule_export]
+    use crate::pipeline::{Pipeline, Running, Upload, Work};
     #[pymodule_export]
     use crate::process::{after_fork_in_child, after_fork_in_parent, at_exit, before_fork};
 

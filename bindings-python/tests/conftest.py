@@ -38,7 +38,7 @@ def scanner() -> Iterator[SyncScanner]:
 @pytest.fixture(scope="session")
 def small_scanner() -> Iterator[SyncScanner]:
     """One that takes a mebibyte and no more."""
-    with SyncScanner(DEFINITIONS, threads=1, limits=Limits(max_file_size=1 << 20)) as scanner:
+    with SyncScanner(DEFINITIONS, threads=1, limits=Limits(max_file_size="1MB")) as scanner:
         yield scanner
 
 

@@ -93,7 +93,7 @@ def test_definitions_that_cannot_be_used(tmp_path: pathlib.Path) -> None:
             SyncScanner(wrong)
         assert isinstance(caught.value, ConfigError) and caught.value.kind == "definitions"
         assert wrong.name in str(caught.value)
-    settings: list[dict[str, Any]] = [{"threads": 0}, {"limits": Limits(max_file_size=0)}]
+    settings: list[dict[str, Any]] = [{"threads": 0}, {"limits": Limits(max_recursion=0)}, {"limits": Limits(max_file_size="much")}]
     for arguments in settings:
         with pytest.raises(ConfigError):
             SyncScanner(DEFINITIONS, **arguments)

@@ -249,7 +249,7 @@ class TestBadInput:
             yield b"x"
             await asyncio.Event().wait()
 
-        async with Scanner.open(DEFINITIONS, threads=1, limits=Limits(max_file_size=4 << 20)) as scanner:
+        async with Scanner.open(DEFINITIONS, threads=1, limits=Limits(max_file_size="4MB")) as scanner:
             with pytest.raises(LimitError) as too_large:
                 await scanner.scan(endless(), name="upload.bin")
             assert too_large.value.kind == "too_large" and "upload.bin" in str(too_large.value)

@@ -24,6 +24,7 @@ from .errors import (
     ConfigError,
     DefinitionsError,
     EngineError,
+    HandlerError,
     InfectedError,
     LimitError,
     ScanPipelineError,
@@ -41,8 +42,11 @@ from .model import (
     Threat,
     Verdict,
 )
+from .pipeline import Pipeline, Upload, Worker
 from .scanner import Scanner, SyncScanner
 from .settings import Limits
+from .tasks import ObjectRef, Processed, Progress, Resumed, Scanned, StepContext, StepRecord, Task, Worked
+from .workflow import Retry, Step, Workflow, call, copy_to, delete, email, move_to, notify, record, step, tag
 
 __version__: str = _native.version
 
@@ -54,18 +58,43 @@ __all__ = [
     "EngineError",
     "EngineInfo",
     "Finding",
+    "HandlerError",
     "Health",
     "InfectedError",
     "LimitError",
     "Limits",
     "LimitsInForce",
+    "ObjectRef",
+    "Pipeline",
+    "Processed",
+    "Progress",
     "Reason",
     "Report",
+    "Resumed",
+    "Retry",
     "ScanPipelineError",
     "ScanTimeout",
+    "Scanned",
     "Scanner",
+    "Step",
+    "StepContext",
+    "StepRecord",
     "SyncScanner",
+    "Task",
     "Threat",
     "UnscannableError",
+    "Upload",
     "Verdict",
+    "Worked",
+    "Worker",
+    "Workflow",
+    "call",
+    "copy_to",
+    "delete",
+    "email",
+    "move_to",
+    "notify",
+    "record",
+    "step",
+    "tag",
 ]

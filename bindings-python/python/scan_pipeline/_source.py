@@ -142,6 +142,40 @@ def _read(file: Any) -> Iterator[bytes]:
             file.seek(position)
 
 
+def parts_of(source: Source) -> Iterable[bytes]:
+    """Any source in parts, for who can take it in no other way. Does not move the position of a descriptor."""
+    match source:
+        case Data(data):
+            view = memoryview(data)
+            return (bytes(view[at : at + CHUNK]) for at in range(0, len(data), CHUNK))
+        case File(path):
+            return _read_path(path)
+        case Descriptor(number):
+            return _read_descriptor(os.dup(number))
+        case Parts(parts):
+            return parts
+        case AsyncParts():
+            raise TypeError("an async iterable is awaited")
+
+
+def _read_path(path: str) -> Iterator[bytes]:
+    # A fifo would wait for its other end.
+    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    yield from _read_descriptor(number)
+
+
+def _read_descriptor(number: int) -> Iterator[bytes]:
+    try:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise ValueError("only regular files can be scanned")
+        offset = 0
+        while part := os.pread(number, CHUNK, offset):
+            yield part
+            offset += len(part)
+    finally:
+        os.close(number)
+
+
 def _position(file: Any) -> int | None:
     try:
         if not file.seekable():

@@ -18,6 +18,7 @@ __all__ = [
     "ConfigError",
     "DefinitionsError",
     "EngineError",
+    "HandlerError",
     "InfectedError",
     "LimitError",
     "ScanPipelineError",
@@ -73,6 +74,16 @@ class LimitError(ScanPipelineError):
 
 class ScanTimeout(ScanPipelineError):
     """Nothing was scanned within the time allowed: the content did not come, or no thread was free."""
+
+
+class HandlerError(ScanPipelineError):
+    """What a handler raises to say what follows: another call, not before ``after`` seconds, or none any more."""
+
+    after: float | None
+
+    def __init__(self, message: str = "", *, retryable: bool = True, after: float | None = None) -> None:
+        super().__init__(message, kind="handler", retryable=retryable)
+        self.after = after
 
 
 class _VerdictError(ScanPipelineError):
