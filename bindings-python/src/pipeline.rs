@@ -69,8 +69,9 @@ impl Pipeline {
         Job::start(callback, move |process| async move {
             let _ticket = process.enter().await;
             let config = Config::from_value(&settings, &base, provided)?;
-            for warning in config.warnings() {
-                tracing::warn!("{warning}");
+            // Which buckets are watched matters to the command line alone.
+            for warning in config.warnings().iter().filter(|warning| warning.key != "buckets") {
+                tracing::warn!("{}: {}", warning.key, warning.message);
             }
             let store = config.store_url().open().await?;
             let pipeline = match config.build_with(&store).await {

@@ -82,7 +82,7 @@ class _Logs:
 def _fetch() -> None:
     while (records := _native.next_records()) is not None:
         for level, target, message in records:
-            name = target.replace("::", ".")
+            name = target.replace("scan_pipeline_python", "scan_pipeline").replace("::", ".")
             own = name == "scan_pipeline" or name.startswith("scan_pipeline.")
             logger = logging.getLogger(name if own else f"scan_pipeline.{name}")
             try:

@@ -111,7 +111,8 @@ def notify(url: str, *, secrets: str | Iterable[str] = (), **settings: Any) -> S
 def email(server: str, *, sender: str, to: str | Iterable[str], **settings: Any) -> Step:
     """Sends a mail. ``username``, ``password``, ``subject``, ``body`` and others are as in the configuration file."""
     recipients = [to] if isinstance(to, str) else list(to)
-    return step("email", server=server, to=recipients, **{"from": sender}, **settings)
+    made = step("email", server=server, to=recipients, **settings)
+    return Step({**made.table, "from": sender})
 
 
 def record(to: str | None = None, *, prefix: str | None = None, **common: Any) -> Step:
