@@ -12,7 +12,7 @@ set -eu
 LIBCLAMAV=1.4.0
 CARGO_DENY=0.20.2
 BUILD_PACKAGES="gcc libc6-dev libclamav-dev make pkg-config"
-TEST_PACKAGES="bzip2 ca-certificates clamav-testfiles maven openssl p7zip-full postgresql python3 python3-venv qpdf redis-server util-linux valgrind xz-utils"
+TEST_PACKAGES="bzip2 ca-certificates clamav-testfiles maven openssl p7zip-full postgresql python3 python3-venv qpdf redis-tools util-linux valgrind xz-utils"
 CHECK_PACKAGES="git" # cargo-deny fetches its database with it
 
 level=${1:-build}

@@ -24,12 +24,24 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], port: int, log: pathlib.Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
+def running(
+    command: list[str],
+    port: int,
+    log: pathlib.Path,
+    env: Mapping[str, str] | None = None,
+    executable: str | None = None,
+) -> Iterator[str]:
     """Starts a server, waits until it listens, and ends it with its children."""
     environment = {**os.environ, "DEFINITIONS": str(DEFINITIONS), **(env or {})}
     with log.open("wb") as output:
         server = subprocess.Popen(
-            command, cwd=APPS, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            executable=executable,
+            cwd=APPS,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             give_up = time.monotonic() + 60

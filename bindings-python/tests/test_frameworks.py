@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -146,7 +146,11 @@ def test_django_with_the_validator(django_form: str, encrypted: bytes, log: path
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    with running(command, port, folder / "log"):
+    # Debian's redis-server is a service as well, which nobody wants from a test. What it runs is in redis-tools, under the
+    # name of one of its tools, and asks for its own name.
+    program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
+    assert program, "redis is missing: scripts/setup.sh installs it"
+    with running(command, port, folder / "log", executable=program):
         yield f"redis://127.0.0.1:{port}/0"
 
 
