@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
 use pyo3::exceptions::PyValueError;
@@ -15,7 +16,7 @@ use pyo3::pybacked::PyBackedBytes;
 use scan_pipeline::config;
 use scan_pipeline::content::{Content, SpoolOptions, StreamError};
 use scan_pipeline::engine::{self, ScanContext};
-use scan_pipeline::model::{Coverage, Limits, Reason, ReasonKind, Report, Verdict};
+use scan_pipeline::model::{Coverage, EngineInfo, Limits, Reason, ReasonKind, Report, Verdict};
 use scan_pipeline::{Error, ErrorKind};
 use serde_json::Value;
 
@@ -53,10 +54,7 @@ impl Engine {
     #[pyo3(signature = (settings, base, callback=None))]
     fn open(settings: &str, base: PathBuf, callback: Option<Py<PyAny>>) -> PyResult<Job> {
         let settings: Value = serde_json::from_str(settings).map_err(|why| PyValueError::new_err(why.to_string()))?;
-        Job::start(callback, move |process| async move {
-            let _ticket = process.enter().await;
-            Ok(object(Self::load(&settings, &base).await?))
-        })
+        Job::start(callback, move |_| async move { Ok(object(Self::load(&settings, &base).await?)) })
     }
 
     /// What the next scan would use, as JSON.
@@ -68,10 +66,7 @@ impl Engine {
     #[pyo3(signature = (callback=None))]
     fn refresh_definitions(&self, callback: Option<Py<PyAny>>) -> PyResult<Job> {
         let engine = Arc::clone(&self.engine);
-        Job::start(callback, |process| async move {
-            let _ticket = process.enter().await;
-            Ok(flag(engine.refresh_definitions().await?))
-        })
+        Job::start(callback, |_| async move { Ok(flag(engine.refresh_definitions().await?)) })
     }
 
     /// Scans bytes, which are not copied. The result is a report as JSON.
@@ -140,7 +135,6 @@ impl Engine {
         let report = match taken.and_then(|taken| taken).map_err(|why| why.about(name.clone()))? {
             Taken::Content(content) => {
                 let context = ScanContext { name, deadline, budget: Some(process.budget.clone()) };
-                let _ticket = process.enter().await;
                 self.engine.scan(&content, &context).await?
             }
             Taken::TooLarge(size) => self.too_large(size, name),
@@ -239,8 +233,8 @@ fn read(file: Arc<File>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
 }
 
 impl Engine {
-    async fn load(settings: &Value, base: &Path) -> Result<Self, Error> {
-        let engine = config::engine_from_value(settings, base).await?;
+    pub(crate) async fn load(settings: &Value, base: &Path) -> Result<Self, Error> {
+        let engine = Arc::new(Gated(Gated::held(config::engine_from_value(settings, base)).await?));
         // They were checked just now.
         let size = |value: &Value| value.as_u64().or_else(|| config::parse_size(value.as_str()?).ok());
         let time = |value: &Value| config::parse_duration(value.as_str()?).ok();
@@ -258,5 +252,32 @@ impl Engine {
         };
         let temp_dir = settings["clamav"]["temp_dir"].as_str().map(|dir| base.join(dir));
         Ok(Self { engine, limits, temp_dir })
+    }
+}
+
+/// An engine that no fork interrupts, whoever has it scan: its callers here, or a pipeline.
+struct Gated(Arc<dyn engine::Engine>);
+
+impl Gated {
+    /// Does something that a fork has to wait for.
+    async fn held<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let process = Process::current().map_err(|why| Error::new(ErrorKind::Resources, why.to_string()))?;
+        let _ticket = process.enter().await;
+        work.await
+    }
+}
+
+#[async_trait]
+impl engine::Engine for Gated {
+    fn info(&self) -> EngineInfo {
+        self.0.info()
+    }
+
+    async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report, Error> {
+        Self::held(self.0.scan(content, context)).await
+    }
+
+    async fn refresh_definitions(&self) -> Result<bool, Error> {
+        Self::held(self.0.refresh_definitions()).await
     }
 }

@@ -56,19 +56,26 @@ impl Pipeline {
         engine: Option<&Engine>,
         callback: Option<Py<PyAny>>,
     ) -> PyResult<Job> {
-        let settings: Value = serde_json::from_str(settings).map_err(|why| PyValueError::new_err(why.to_string()))?;
+        let mut settings: Value =
+            serde_json::from_str(settings).map_err(|why| PyValueError::new_err(why.to_string()))?;
         let mut provided = Provided::new();
-        if let Some(engine) = engine {
-            provided = provided.engine(Arc::clone(&engine.engine));
-        }
+        let engine = engine.map(|engine| Arc::clone(&engine.engine));
         for (name, dispatch) in handlers {
             let handler: Arc<dyn ResultHandler> =
                 Arc::new(PyHandler { name: name.clone(), dispatch: Arc::new(dispatch) });
             provided = provided.handler(name, handler);
         }
-        Job::start(callback, move |process| async move {
-            let _ticket = process.enter().await;
-            let config = Config::from_value(&settings, &base, provided)?;
+        Job::start(callback, move |_| async move {
+            let engine = match engine {
+                Some(engine) => engine,
+                None => {
+                    // Every mistake first, wherever it is; then what takes seconds.
+                    Config::from_value(&settings, &base, provided.clone())?;
+                    let engine = settings.as_object_mut().and_then(|table| table.remove("engine"));
+                    Engine::load(&engine.unwrap_or_default(), &base).await?.engine
+                }
+            };
+            let config = Config::from_value(&settings, &base, provided.engine(engine))?;
             // Which buckets are watched matters to the command line alone.
             for warning in config.warnings().iter().filter(|warning| warning.key != "buckets") {
                 tracing::warn!("{}: {}", warning.key, warning.message);

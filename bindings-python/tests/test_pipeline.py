@@ -444,3 +444,17 @@ async def test_findings_have_a_workflow_of_their_own(make: Make, folders: dict[s
     assert done.report and [finding.detector for finding in done.report.findings] == ["credit_card"]
     assert "4111 1111 1111 1111" not in str(done.report.to_dict())
     assert done.task.workflow == "review" and done.task.step("record").state == "done"
+
+
+async def test_a_pipeline_loads_an_engine_of_its_own(tmp_path: pathlib.Path, folders: dict[str, pathlib.Path]) -> None:
+    put(folders["incoming"], "bad.txt", marker())
+    settings = {"engine": {"clamav": {"definitions": str(DEFINITIONS), "threads": 1}}, "limits": {"settle": "0ms"}}
+    buckets = {"incoming": f"file://{folders['incoming']}"}
+    pipeline = Pipeline(store=f"sqlite://{tmp_path}/scan.db", buckets=buckets, settings=settings)
+    async with pipeline.on("infected", Workflow("isolate").then(delete())):
+        done = await pipeline.process("incoming", "bad.txt")
+    assert done.task.state == "done" and done.task.place is None
+    assert not (folders["incoming"] / "bad.txt").exists()
+    broken = Pipeline(store=f"sqlite://{tmp_path}/scan.db", settings={**settings, "engine": {"clamav": {"threads": 0}}})
+    with pytest.raises(ConfigError, match="threads"):
+        await broken.open()

@@ -17,7 +17,7 @@ from scan_pipeline._missing import explain
 from scan_pipeline.testing import FakeScanner, FakeSyncScanner, unscannable
 
 README = (ROOT / "bindings-python" / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def example(words: str) -> str:

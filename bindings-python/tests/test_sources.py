@@ -63,6 +63,16 @@ def test_a_path_gives_its_name(scanner: SyncScanner, path: pathlib.Path) -> None
     assert scanner.scan(CONTENT).verdict.threats[0].layer_path == "content"
 
 
+def test_names_that_are_no_unicode(scanner: SyncScanner, tmp_path: pathlib.Path) -> None:
+    path = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9-\xff.txt"))
+    path.write_bytes(CONTENT)
+    report = scanner.scan(path)
+    same(report)
+    assert report.verdict.threats[0].layer_path == "caf\ufffd-\ufffd.txt"
+    assert scanner.scan(CONTENT, name="a\0b\n.txt").verdict.threats[0].layer_path
+    assert scanner.scan(CONTENT, name="C:\\letters\\brief ä.txt").verdict.threats[0].layer_path == "brief ä.txt"
+
+
 @pytest.mark.parametrize("buffering", [-1, 0])
 @pytest.mark.parametrize("position", [0, 100, len(CONTENT)])
 def test_a_file_is_scanned_from_its_beginning_and_stays_where_it_is(

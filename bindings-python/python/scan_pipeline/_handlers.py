@@ -7,7 +7,6 @@ import inspect
 import json
 import threading
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import _native
@@ -19,16 +18,13 @@ Handler = Callable[[Scanned, StepContext], Any]
 
 
 class Runner:
-    """Runs handlers: async ones on the event loop that opened the pipeline, sync ones on threads of their own."""
-
-    THREADS = 8
+    """Runs handlers: async ones on the event loop that opened the pipeline, sync ones each on a thread of its own, of which
+    there are as many as the pipeline has tasks at work. They keep no interpreter from ending."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.threads = ThreadPoolExecutor(self.THREADS, thread_name_prefix="scan_pipeline-handler")
         # The loop itself keeps weak references to its tasks only.
         self.tasks: set[asyncio.Task[None]] = set()
-        self.lock = threading.Lock()
 
     def dispatcher(self, handler: Handler) -> Callable[[str, _native.Call], None]:
         """What the native module calls. It must not wait, and must not raise."""
@@ -41,9 +37,10 @@ class Runner:
                 if is_async:
                     self.loop.call_soon_threadsafe(self._start, handler, request, call)
                 else:
-                    self.threads.submit(self._run, handler, request, call)
+                    name, arguments = f"scan_pipeline-{handler!r}", (handler, request, call)
+                    threading.Thread(target=self._run, args=arguments, name=name, daemon=True).start()
             except RuntimeError as why:
-                # The loop or the threads are gone: the next process that opens the store takes the step up.
+                # The loop is closed, or the interpreter ends: the next process that opens the store takes the step up.
                 call.fail(f"the application stops: {why}", True)
 
         return dispatch
@@ -93,10 +90,6 @@ class Runner:
 
         if not call.on_cancel(cancel):
             task.cancel()
-
-    def close(self) -> None:
-        """Waits for no handler: those that run are at their end, or are taken up by another process."""
-        self.threads.shutdown(wait=False, cancel_futures=True)
 
 
 def _request(text: str) -> tuple[Scanned, StepContext]:

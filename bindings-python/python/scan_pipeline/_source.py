@@ -210,5 +210,6 @@ def _name(source: Any, attribute: str = "name") -> str:
 
 
 def base_name(name: str) -> str:
-    """The last part of a path, by either kind of slash."""
-    return name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    """The last part of a path, by either kind of slash. What is no Unicode in it is shown as U+FFFD."""
+    last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return last.encode("utf-8", "surrogateescape").decode("utf-8", "replace") if not last.isascii() else last

@@ -72,7 +72,6 @@ class Pipeline:
             self._policy["accept_unproven"] = True
         self._handlers: dict[str, Handler] = {}
         self._native: _native.Pipeline | None = None
-        self._runner: Runner | None = None
 
     def on(
         self,
@@ -151,21 +150,14 @@ class Pipeline:
         dispatchers = {name: runner.dispatcher(handler) for name, handler in self._handlers.items()}
         engine = None if self._scanner is None else self._scanner._engine
         settings = json.dumps(self.table())
-        try:
-            self._native = await run(partial(_native.Pipeline.open, settings, os.getcwd(), dispatchers, engine))
-        except BaseException:
-            runner.close()
-            raise
-        self._runner = runner
+        self._native = await run(partial(_native.Pipeline.open, settings, os.getcwd(), dispatchers, engine))
         return self
 
     async def close(self) -> None:
         """Waits for the workflows that have begun (``[run] drain``, 30 seconds), and closes the store."""
-        native, runner, self._native, self._runner = self._native, self._runner, None, None
+        native, self._native = self._native, None
         if native is not None:
             await run(native.close)
-        if runner is not None:
-            runner.close()
 
     async def __aenter__(self) -> Pipeline:
         return await self.open()
