@@ -17,13 +17,15 @@ rm -f "$STATUS"
 cargo deny --locked --all-features check --hide-inclusion-graph licenses bans sources
 
 # What a default build holds goes out with libclamav, under GPL-2.0-only. The exceptions of deny.toml must not get there.
-apache=$(cargo tree --locked --package scan-pipeline --edges normal --prefix none --format '{p}: {l}' |
-    grep -E ': (.* AND )?Apache-2\.0( AND .*)?( \(\*\))?$' || true)
-if [ -n "$apache" ]; then
-    echo "The default build of scan-pipeline must hold nothing under Apache-2.0 alone, and holds:" >&2
-    echo "$apache" >&2
-    exit 1
-fi
+for package in scan-pipeline scan-pipeline-python; do
+    apache=$(cargo tree --locked --package "$package" --edges normal --prefix none --format '{p}: {l}' |
+        grep -E ': (.* AND )?Apache-2\.0( AND .*)?( \(\*\))?$' || true)
+    if [ -n "$apache" ]; then
+        echo "The default build of $package must hold nothing under Apache-2.0 alone, and holds:" >&2
+        echo "$apache" >&2
+        exit 1
+    fi
+done
 
 # The date of the database's newest entry, if that is recent: the age of a file would say when we last tried.
 recent() {
