@@ -1,0 +1,11 @@
+export { Scanner } from './scanner'
+export type { Health, LimitSettings, PatternSettings, ScannerSettings, Size, SpoolSettings, Time } from './scanner'
+export type { ScanOptions, ScanProgress } from './call'
+export type { Source } from './source'
+export { Report } from './report'
+export type {
+  Coverage, DatabaseInfo, EngineInfo, Finding, Limits, Reason, ReasonKind, ReportJson, Status, Threat, Verdict,
+} from './report'
+export { Content, Upload } from './upload'
+export { InfectedError, ScanPipelineError, UnscannableError } from './errors'
+export type { ErrorCode } from './errors'
