@@ -64,17 +64,11 @@ impl Config {
     }
 
     async fn with_engine(&self, builder: PipelineBuilder) -> Result<PipelineBuilder> {
-        let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
-        let detect = self.detect.as_ref();
-        // Who unpacks the layers shows them to the detectors; without such an engine they see what lies there.
-        let unpacks = |spec: &EngineSpec| matches!(spec, EngineSpec::ClamAv(_));
-        if let (Some(detect), false) = (detect, self.engines.iter().any(unpacks)) {
-            engines.push(Arc::new(DetectOnly::new(detect.build()?)));
-        }
-        for spec in &self.engines {
-            engines.push(engine(spec, detect).await?);
-        }
-        Ok(builder.engine(Group::new(engines)?))
+        let engine = match &self.provided.engine {
+            Some(engine) => Arc::clone(engine),
+            None => joined(engines(&self.engines, self.detect.as_ref()).await?)?,
+        };
+        Ok(builder.shared_engine(engine))
     }
 
     fn with_limits(&self, mut builder: PipelineBuilder) -> PipelineBuilder {
@@ -189,6 +183,7 @@ impl Config {
             Action::Notify(spec) => spec.build()?,
             Action::Email(spec) => spec.build()?,
             Action::RecordToTable(spec) => spec.build()?,
+            Action::Custom(name) => self.provided.step(name)?,
             Action::Record { to: None, .. } => Step::new(record()),
             Action::Record { to: Some(to), prefix } => {
                 let handler = record_to(to.value.as_str());
@@ -217,6 +212,32 @@ fn mover(spec: &RelocateSpec, accept_unproven: bool) -> Result<crate::handler::R
         handler = handler.tags(tags.build(accept_unproven));
     }
     Ok(if spec.keep_source { handler.keep_source() } else { handler })
+}
+
+/// Each engine that is set up.
+pub(super) async fn engines(specs: &[EngineSpec], detect: Option<&DetectSpec>) -> Result<Vec<Arc<dyn Engine>>> {
+    let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
+    // Who unpacks the layers shows them to the detectors; without such an engine they see what lies there.
+    let unpacks = |spec: &EngineSpec| matches!(spec, EngineSpec::ClamAv(_));
+    if let (Some(detect), false) = (detect, specs.iter().any(unpacks)) {
+        engines.push(Arc::new(DetectOnly::new(detect.build()?)));
+    }
+    for spec in specs {
+        engines.push(engine(spec, detect).await?);
+    }
+    Ok(engines)
+}
+
+/// The engine that is all of them.
+pub(super) fn joined(mut engines: Vec<Arc<dyn Engine>>) -> Result<Arc<dyn Engine>> {
+    match engines.pop() {
+        Some(only) if engines.is_empty() => Ok(only),
+        Some(last) => {
+            engines.push(last);
+            Ok(Arc::new(Group::new(engines)?))
+        }
+        None => Err(Error::new(ErrorKind::Config, "no engine is set up")),
+    }
 }
 
 async fn engine(spec: &EngineSpec, detect: Option<&DetectSpec>) -> Result<Arc<dyn Engine>> {

@@ -132,7 +132,14 @@ impl ClamdSpec {
 
 /// The engines, and what they look for beside malware.
 pub(super) fn read(root: &Section<'_>) -> (Vec<EngineSpec>, Option<DetectSpec>) {
-    let Some(item) = root.get("engine") else {
+    let item = root.get("engine");
+    if root.reader.provided.engine.is_some() {
+        if let Some(item) = item {
+            item.mistake("the program brings an engine of its own, which is set up already: leave this out");
+        }
+        return (Vec::new(), None);
+    }
+    let Some(item) = item else {
         root.missing("engine", "no engine is set up: write [engine.clamav] for libclamav in this process");
         return (Vec::new(), None);
     };

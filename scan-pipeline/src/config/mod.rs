@@ -50,7 +50,8 @@
 //! paths begin at the file's folder. Sizes are `25MB` or a number of bytes, times `30s`, `5m` or `1h30m`.
 //!
 //! [`Config::check`] finds every mistake in one go, each with its line, column and key; [`Config::build`] makes the
-//! pipeline.
+//! pipeline. A program that has its settings elsewhere hands over the same keys as JSON, and what it brings of its own:
+//! [`Config::from_value`].
 
 mod buckets;
 mod build;
@@ -61,6 +62,7 @@ mod limits;
 mod mail;
 mod open;
 mod problem;
+mod provided;
 mod queue;
 mod read;
 #[cfg(feature = "s3")]
@@ -79,8 +81,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::de::DeTable;
-
 use crate::content::blocking;
 use crate::worker::WorkerOptions;
 use crate::{Error, ErrorKind, Result};
@@ -94,6 +94,7 @@ use workflows::{PolicySpec, WorkflowSpec};
 
 pub use open::OpenStore;
 pub use problem::{Problem, Severity};
+pub use provided::{Provided, engine_from_value};
 pub use queue::QueueUrl;
 pub use store::StoreUrl;
 pub use units::{parse_duration, parse_size};
@@ -112,6 +113,7 @@ pub struct Config {
     workflows: BTreeMap<String, WorkflowSpec>,
     limits: LimitsSpec,
     run: RunSpec,
+    provided: Provided,
     warnings: Vec<Problem>,
 }
 
@@ -141,20 +143,7 @@ impl Config {
     /// assert!(problems.iter().any(|problem| problem.contains("did you mean `store`?")));
     /// ```
     pub fn check(text: &str, base: &Path, environment: &Environment<'_>) -> Checked {
-        let (table, syntax) = DeTable::parse_recoverable(text);
-        let reader = Reader { text, base, environment, notes: Default::default() };
-        let config = read(&Section::root(&reader, table.get_ref()));
-        if !syntax.is_empty() {
-            // What seems to be missing may stand in a line that could not be read.
-            reader.notes.borrow_mut().retain(|note| !note.absence);
-            for error in &syntax {
-                let at = error.span().map_or(0, |span| span.start);
-                reader.note(Severity::Mistake, at, "", format!("this is no TOML: {}", error.message()), false);
-            }
-        }
-        let problems = reader.problems();
-        let is_whole = problems.iter().all(|problem| problem.severity != Severity::Mistake);
-        let config = config.filter(|_| is_whole).map(|config| Self { warnings: problems.clone(), ..config });
+        let (config, problems) = read_document(text, base, Some(environment), Provided::new());
         Checked { config, problems }
     }
 
@@ -224,24 +213,39 @@ impl Config {
     }
 }
 
+/// Reads a document; there is a configuration only where it has no mistake.
+fn read_document(
+    text: &str,
+    base: &Path,
+    environment: Option<&Environment<'_>>,
+    provided: Provided,
+) -> (Option<Config>, Vec<Problem>) {
+    let reader = Reader::new(text, base, environment, provided);
+    let config = reader.read_root(read);
+    let problems = reader.problems();
+    let is_whole = problems.iter().all(|problem| problem.severity != Severity::Mistake);
+    let config = config.filter(|_| is_whole).map(|config| Config { warnings: problems.clone(), ..config });
+    (config, problems)
+}
+
 /// Reads every part, whatever is wrong with the others.
 fn read(root: &Section<'_>) -> Option<Config> {
-    root.read(|root| {
-        let (engines, detect) = engine::read(root);
-        let store = store::read(root);
-        let (queue, worker) = (queue::read(root), queue::worker(root));
-        let (buckets, names) = buckets::read(root);
-        let workflows = workflows::workflows(root, &buckets, &names);
-        let policy = workflows::policy(root, &workflows, detect.as_ref());
-        let (limits, run) = (limits::limits(root), limits::run(root));
-        if !buckets.is_empty() && queue.is_none() && buckets.iter().all(|bucket| bucket.watch.is_none()) {
-            let at = buckets.iter().map(|bucket| bucket.at).min().unwrap_or_default();
-            let why = "no bucket is watched: `run` has nothing to do; write watch = true for one of them, or [queue] for `work`";
-            root.reader.note(Severity::Warning, at, "buckets", why, true);
-        }
-        let warnings = Vec::new();
-        Some(Config { engines, detect, store: store?, queue, worker, buckets, policy, workflows, limits, run, warnings })
-    })
+    let (engines, detect) = engine::read(root);
+    let store = store::read(root);
+    let (queue, worker) = (queue::read(root), queue::worker(root));
+    let (buckets, names) = buckets::read(root);
+    let workflows = workflows::workflows(root, &buckets, &names);
+    let policy = workflows::policy(root, &workflows, detect.as_ref());
+    let (limits, run) = (limits::limits(root), limits::run(root));
+    if !buckets.is_empty() && queue.is_none() && buckets.iter().all(|bucket| bucket.watch.is_none()) {
+        let at = buckets.iter().map(|bucket| bucket.at).min().unwrap_or_default();
+        let why =
+            "no bucket is watched: `run` has nothing to do; write watch = true for one of them, or [queue] for `work`";
+        root.reader.note(Severity::Warning, at, "buckets", why, true);
+    }
+    let (provided, warnings) = (root.reader.provided.clone(), Vec::new());
+    let store = store?;
+    Some(Config { engines, detect, store, queue, worker, buckets, policy, workflows, limits, run, provided, warnings })
 }
 
 fn read_file(path: &Path) -> Result<(String, PathBuf)> {

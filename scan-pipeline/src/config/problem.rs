@@ -40,11 +40,14 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}: ", self.line, self.column, self.severity.as_str())?;
-        if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
-        }
-        f.write_str(&self.message)
+        write!(f, "{}:{}: {}: {}", self.line, self.column, self.severity.as_str(), self.without_place())
+    }
+}
+
+impl Problem {
+    /// The key and the message, for settings that come from no file.
+    pub(super) fn without_place(&self) -> String {
+        if self.key.is_empty() { self.message.clone() } else { format!("{}: {}", self.key, self.message) }
     }
 }
 

@@ -9,17 +9,21 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problem::{Problem, Severity, hint, position};
+use super::provided::Provided;
 use super::text::Text;
 use super::units::{parse_duration, parse_size, show_duration, show_size};
-use super::variables::{Environment, substitute};
+use super::variables::{Environment, Substituted, substitute};
 
 /// A document on its way to a configuration.
 pub(super) struct Reader<'a> {
     pub(super) text: &'a str,
     /// Relative paths begin here.
     pub(super) base: &'a Path,
-    pub(super) environment: &'a Environment<'a>,
-    pub(super) notes: RefCell<Vec<Note>>,
+    /// None where texts are taken as they are.
+    pub(super) environment: Option<&'a Environment<'a>>,
+    /// What the program brings beside the document.
+    pub(super) provided: Provided,
+    notes: RefCell<Vec<Note>>,
 }
 
 /// A problem by its place in the text.
@@ -29,10 +33,34 @@ pub(super) struct Note {
     key: String,
     message: String,
     /// It follows from something that is not there, which a syntax mistake elsewhere may have swallowed.
-    pub(super) absence: bool,
+    absence: bool,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        text: &'a str,
+        base: &'a Path,
+        environment: Option<&'a Environment<'a>>,
+        provided: Provided,
+    ) -> Self {
+        Self { text, base, environment, provided, notes: RefCell::default() }
+    }
+
+    /// Reads the document from its root, and notes what keeps it from being one.
+    pub(super) fn read_root<T>(&self, read: impl FnOnce(&Section<'_>) -> T) -> T {
+        let (table, syntax) = DeTable::parse_recoverable(self.text);
+        let out = Section::root(self, table.get_ref()).read(read);
+        if !syntax.is_empty() {
+            // What seems to be missing may stand in a line that could not be read.
+            self.notes.borrow_mut().retain(|note| !note.absence);
+            for error in &syntax {
+                let at = error.span().map_or(0, |span| span.start);
+                self.note(Severity::Mistake, at, "", format!("this is no TOML: {}", error.message()), false);
+            }
+        }
+        out
+    }
+
     pub(super) fn note(&self, severity: Severity, at: usize, key: &str, message: impl Into<String>, absence: bool) {
         let (key, message) = (key.to_owned(), message.into());
         self.notes.borrow_mut().push(Note { at, severity, key, message, absence });
@@ -73,7 +101,7 @@ pub(super) struct Item<'a> {
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn root(reader: &'a Reader<'a>, table: &'a DeTable<'a>) -> Self {
+    fn root(reader: &'a Reader<'a>, table: &'a DeTable<'a>) -> Self {
         Self { reader, key: String::new(), at: 0, table, known: RefCell::default(), any_key: Cell::new(false) }
     }
 
@@ -254,7 +282,11 @@ impl<'a> Item<'a> {
             self.wrong_type("a text in quotes");
             return None;
         };
-        let out = substitute(raw, self.reader.environment);
+        let out = match self.reader.environment {
+            Some(environment) => substitute(raw, environment),
+            // What a program says stands in no file, where it could be read by others.
+            None => Substituted { text: raw.to_string(), from_variable: true, mistakes: Vec::new() },
+        };
         let in_file = self.reader.text.get(self.span.clone()).unwrap_or_default();
         for (look_for, message) in &out.mistakes {
             let at = self.span.start + in_file.find(look_for.as_str()).unwrap_or(0);

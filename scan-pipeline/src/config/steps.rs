@@ -28,13 +28,21 @@ pub(super) struct StepSpec {
 /// What a step does.
 #[derive(Debug, Clone)]
 pub(super) enum Action {
-    Tag { vocabulary: VocabularySpec, optional: bool },
+    Tag {
+        vocabulary: VocabularySpec,
+        optional: bool,
+    },
     Relocate(RelocateSpec),
     Delete,
     Notify(Box<WebhookSpec>),
     Email(Box<EmailSpec>),
-    Record { to: Option<Text>, prefix: Option<String> },
+    Record {
+        to: Option<Text>,
+        prefix: Option<String>,
+    },
     RecordToTable(Box<TableSpec>),
+    /// A handler that the program brings, by its name.
+    Custom(String),
 }
 
 #[derive(Debug, Clone)]
@@ -49,7 +57,7 @@ pub(super) struct RelocateSpec {
 }
 
 /// What `do` can be.
-const ACTIONS: [&str; 6] = ["tag", "relocate", "delete", "notify", "email", "record"];
+const ACTIONS: [&str; 7] = ["tag", "relocate", "delete", "notify", "email", "record", "custom"];
 const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(7 * 86_400);
 
 impl StepSpec {
@@ -74,6 +82,7 @@ impl StepSpec {
             Action::Record { to: None, .. } => String::from("keep a summary in the journal"),
             Action::Record { to: Some(to), .. } => format!("write the whole report to {}", to.value),
             Action::RecordToTable(spec) => format!("write the result to {}", spec.to.written),
+            Action::Custom(name) => format!("call {name}"),
         };
         let word = does.split(' ').next().unwrap_or_default();
         if self.name == word || self.name == self.action.name() { does } else { format!("{}: {does}", self.name) }
@@ -82,7 +91,7 @@ impl StepSpec {
 
 impl Action {
     /// The handler's own name, which the step has unless it is given another.
-    fn name(&self) -> &'static str {
+    fn name(&self) -> &str {
         match self {
             Self::Tag { .. } => "tag",
             Self::Relocate(_) => "relocate",
@@ -90,6 +99,7 @@ impl Action {
             Self::Notify(_) => "notify",
             Self::Email(_) => "email",
             Self::Record { .. } | Self::RecordToTable(_) => "record",
+            Self::Custom(name) => name,
         }
     }
 }
@@ -151,6 +161,7 @@ fn action(step: &Section<'_>) -> Option<Action> {
             }
             Some(Action::Record { to, prefix: prefix.map(|prefix| prefix.value) })
         }
+        "custom" => custom(step).map(Action::Custom),
         other => {
             let hint = hint(other, ACTIONS);
             action.mistake(step.reader, format!("there is no handler `{}`{hint}", action.written));
@@ -158,6 +169,21 @@ fn action(step: &Section<'_>) -> Option<Action> {
             None
         }
     }
+}
+
+/// A handler that the program brings. A file that is read by our own program has none to name.
+fn custom(step: &Section<'_>) -> Option<String> {
+    let name = step.required("handler", "name the handler that the program brings: handler = \"crm\"")?;
+    let known = &step.reader.provided.handlers;
+    if !known.contains_key(&name.value) {
+        let hint = match known.is_empty() {
+            true => String::from(": handlers of one's own are for programs that bring them, and this one brings none"),
+            false => hint(&name.value, known.keys().map(String::as_str)),
+        };
+        name.mistake(step.reader, format!("there is no handler `{}`{hint}", name.written));
+        return None;
+    }
+    Some(name.value)
 }
 
 fn relocate(step: &Section<'_>) -> Option<RelocateSpec> {

@@ -210,6 +210,10 @@ fn findings(
 
 /// A rule for what nobody looks for never matches.
 fn check_detector(reader: &Reader<'_>, text: &Text, detect: Option<&DetectSpec>) {
+    // An engine that is brought along looks for what it was told to.
+    if reader.provided.engine.is_some() {
+        return;
+    }
     let asked: Vec<&str> = detect.map(DetectSpec::names).unwrap_or_default();
     if asked.contains(&text.value.as_str()) {
         return;

@@ -77,11 +77,13 @@ impl Around<'_> {
             Err(why) if matches!(why.kind(), ErrorKind::Gone | ErrorKind::Superseded) => {
                 One::Counted(Counters { gone: 1, ..Counters::default() })
             }
-            Err(why) if why.is_retryable() => One::Later(Outcome::retry(&why)),
-            Err(why) => {
-                tracing::warn!(job = %job.id, object = about, error = %why, "an object of a job failed");
-                One::Counted(Counters { failed: 1, ..Counters::default() })
-            }
+            Err(why) => match Outcome::of(&why) {
+                Outcome::Dead { .. } => {
+                    tracing::warn!(job = %job.id, object = about, error = %why, "an object of a job failed");
+                    One::Counted(Counters { failed: 1, ..Counters::default() })
+                }
+                later => One::Later(later),
+            },
         }
     }
 }

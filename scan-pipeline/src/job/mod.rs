@@ -92,7 +92,7 @@ impl Jobs {
     pub async fn scan_prefix(&self, url: &str, options: &JobOptions) -> Result<JobId> {
         options.check()?;
         let (bucket, prefix) = self.buckets.within(url)?;
-        let shards = bounds::shards(&**bucket, &prefix, options.shards).await?;
+        let shards = bounds::shards(&**bucket, &prefix, options.shards, options.chunk).await?;
         let source = JobSource::Prefix { bucket: bucket.url().clone(), prefix };
         self.begin(source, shards, options).await
     }

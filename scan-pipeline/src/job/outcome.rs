@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::Error;
 use crate::health::is_outage;
+use crate::{Error, ErrorKind};
 
 /// Most characters of the reason with which a message is dead.
 const LONGEST_REASON: usize = 1000;
@@ -49,7 +49,9 @@ impl Outcome {
 
     /// What an error means for the message that led to it.
     pub(crate) fn of(error: &Error) -> Self {
-        if error.is_retryable() { Self::retry(error) } else { Self::dead(error) }
+        // Who lost a task to somebody else knows nothing of its end; the next delivery finds it, or the task left alone.
+        let may_succeed = error.is_retryable() || error.kind() == ErrorKind::Fenced;
+        if may_succeed { Self::retry(error) } else { Self::dead(error) }
     }
 
     /// That of two parts of one message: as long as something may still succeed it comes again.
@@ -77,5 +79,18 @@ pub(crate) fn short(text: &impl fmt::Display) -> String {
     match text.char_indices().nth(LONGEST_REASON) {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_somebody_else_has_taken_is_no_failure_of_its_message() {
+        let of = |kind| Outcome::of(&Error::new(kind, "why"));
+        assert!(matches!(of(ErrorKind::Fenced), Outcome::Retry { outage: false, .. }));
+        assert!(matches!(of(ErrorKind::Timeout), Outcome::Retry { .. }));
+        assert!(matches!(of(ErrorKind::Denied), Outcome::Dead { .. }));
     }
 }

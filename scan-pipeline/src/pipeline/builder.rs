@@ -65,6 +65,13 @@ impl PipelineBuilder {
         self
     }
 
+    /// Sets the engine, shared with others.
+    #[must_use]
+    pub fn shared_engine(mut self, engine: Arc<dyn Engine>) -> Self {
+        self.engine = Some(engine);
+        self
+    }
+
     /// Adds a bucket under a short name.
     #[must_use]
     pub fn bucket(mut self, name: impl Into<String>, bucket: Arc<dyn ObjectOps>) -> Self {

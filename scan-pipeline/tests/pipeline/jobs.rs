@@ -355,7 +355,7 @@ async fn shards_have_every_key_once() {
     fill(&set, 300).await;
     let mut seen = BTreeSet::new();
     for shards in [1, 2, 5, 40] {
-        let options = JobOptions { shards, ..JobOptions::default() };
+        let options = JobOptions { shards, ..small() };
         let id = set.jobs().scan_prefix("quarantine", &options).await.expect("it begins");
         let job = set.jobs().get(&id).await.expect("known");
         let mut keys = Vec::new();

@@ -76,7 +76,7 @@ struct Inner {
     /// Whether the file system keeps extended attributes, and we are to use them.
     attributes: bool,
     options: LocalOptions,
-    /// Merging tags in a store is reading, then writing.
+    /// Merging tags is reading, then writing.
     tagging: tokio::sync::Mutex<()>,
 }
 
@@ -149,6 +149,30 @@ impl LocalBucket {
             opened.state.check(object)?;
             Ok(opened)
         })
+    }
+
+    /// Merges tags, when no other process does. One that was stopped in the middle of it is not waited for without end.
+    async fn merge_tags(&self, object: &ObjectRef, opened: &Arc<Opened>, ours: &[(String, String)]) -> Result<TagsSet> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        let busy = |whose: &str| {
+            let why = format!(
+                "{whose} has kept the lock of the bucket's tags for {PATIENCE:?}; if a process was stopped, end it"
+            );
+            Error::new(ErrorKind::Busy, why).about(object.to_string())
+        };
+        let ours_first = tokio::time::timeout_at(until, self.0.tagging.lock()).await;
+        let _one_at_a_time = ours_first.map_err(|_| busy("this process"))?;
+        loop {
+            let (of, at, tags) = (object.clone(), Arc::clone(opened), ours.to_vec());
+            if let Some(set) = self.run(move |inner| inner.merge_tags(&of, &at, &tags)).await? {
+                return Ok(set);
+            }
+            if tokio::time::Instant::now() > until {
+                return Err(busy("another process"));
+            }
+            // The lock of a file wakes nobody.
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(1..20))).await;
+        }
     }
 
     /// The same once its time of change tells it from every later state.
@@ -267,10 +291,7 @@ impl ObjectOps for LocalBucket {
     async fn set_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<TagsSet> {
         let opened = self.opened(object).await?;
         self.check_tags(object, true)?;
-        let Some(store) = self.store() else {
-            let (object, ours) = (object.clone(), ours.to_vec());
-            return self.run(move |inner| inner.merge_tags(&object, &opened, &ours)).await;
-        };
+        let Some(store) = self.store() else { return self.merge_tags(object, &Arc::new(opened), ours).await };
         let _one_at_a_time = self.0.tagging.lock().await;
         let pinned = opened.state.pin(object);
         let before = store.get(&pinned).await?;

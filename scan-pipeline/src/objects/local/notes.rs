@@ -150,18 +150,24 @@ impl Inner {
         }
     }
 
-    /// Merges tags into those of an opened file, and takes them off again when it is another one by then.
-    pub(super) fn merge_tags(&self, object: &ObjectRef, opened: &Opened, ours: &[(String, String)]) -> Result<TagsSet> {
+    /// Merges tags into those of an opened file, and takes them off again when it is another one by then. `None` while
+    /// another process does the same in this bucket.
+    pub(super) fn merge_tags(
+        &self,
+        object: &ObjectRef,
+        opened: &Opened,
+        ours: &[(String, String)],
+    ) -> Result<Option<TagsSet>> {
         let about = |why: Error| why.about(object.to_string());
         // One at a time, also between processes: merging is reading, then writing.
-        let _lock = self.lock()?;
+        let Some(_lock) = self.try_lock()? else { return Ok(None) };
         let before = attribute(&opened.file, TAGS).map_err(about)?;
         let there: Tags = bound(before.as_deref(), &opened.state).unwrap_or_default();
         let merged = there.merge(ours);
         let merged = TagsSet { tags: merged.tags, dropped: merged.dropped };
         opened.check_again(object)?;
         if merged.tags == there {
-            return Ok(merged);
+            return Ok(Some(merged));
         }
         write_tags(&opened.file, &opened.state, &merged.tags).map_err(about)?;
         if let Err(why) = opened.check_again(object) {
@@ -174,14 +180,17 @@ impl Inner {
             }
             return Err(if why.kind() == ErrorKind::Gone { why } else { superseded(object) });
         }
-        Ok(merged)
+        Ok(Some(merged))
     }
 
-    fn lock(&self) -> Result<OwnedFd> {
+    fn try_lock(&self) -> Result<Option<OwnedFd>> {
         let why = |why| failed("the bucket's lock could not be taken", why);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let lock = openat(self.make_private()?, "lock", flags, Mode::from_raw_mode(0o600)).map_err(why)?;
-        flock(&lock, FlockOperation::LockExclusive).map_err(why)?;
-        Ok(lock)
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Some(lock)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(errno) => Err(why(errno)),
+        }
     }
 }

@@ -42,6 +42,22 @@ fn leftovers(root: &Path) -> Vec<String> {
     names.filter(|name| name != "lock" && name != "meta").collect()
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_stopped_while_it_wrote_tags_is_not_waited_for_without_end() {
+    let (dir, bucket) = bucket().await;
+    let object = put(&bucket, "a.txt", "text").await;
+    bucket.set_tags(&object, &ours()).await.expect("is tagged");
+    let lock = fs::File::open(dir.path().join(".scan-pipeline/lock")).expect("it is there");
+    lock.lock().expect("is locked, as by another process");
+    let all: Vec<_> = (0..20).map(|_| bucket.set_tags(&object, &[])).collect();
+    for answer in futures_util::future::join_all(all).await {
+        let why = answer.expect_err("nobody may write");
+        assert!(why.kind() == ErrorKind::Busy && why.is_retryable(), "{why}");
+    }
+    drop(lock);
+    assert_eq!(bucket.set_tags(&object, &[]).await.expect("is free again").tags.len(), 1);
+}
+
 fn ours() -> Vec<(String, String)> {
     vec![(String::from("scan-status"), String::from("clean"))]
 }
