@@ -15,6 +15,36 @@ export declare class Intake {
   fail(why: string): Promise<boolean>
 }
 
+/** A pipeline of one JavaScript object. */
+export declare class NativePipeline {
+  /** What it will do, and what may not be meant, as JSON. */
+  explain(): string
+  /** Processes an object. */
+  process(object: string, ticket: Ticket): Promise<string>
+  /** Takes an upload in, scans it, and runs what follows. */
+  processUpload(intake: Intake, request: string, ticket: Ticket): Promise<NativeUpload>
+  /** Processes everything under an address, while it is asked for the next. */
+  run(url: string): NativeRun
+  /** Takes messages from the queue until the ticket is cancelled, and says what became of them. */
+  work(ticket: Ticket): Promise<string>
+  /** Puts an object into the queue. */
+  enqueue(object: string): Promise<void>
+  /** Takes up what was left in the middle. */
+  resume(): Promise<string>
+  /** A task, as the store has it. */
+  task(id: string): Promise<string>
+  /** Takes nothing new, waits for what is under way, and closes the store. */
+  close(): Promise<void>
+}
+
+/** Everything under an address, one after the other. */
+export declare class NativeRun {
+  /** What happens next, as JSON; nothing at the end. */
+  next(): Promise<string | null>
+  /** Ends it. Workflows that have begun go on. */
+  stop(): void
+}
+
 /** A scanner of one JavaScript object. */
 export declare class NativeScanner {
   /**
@@ -40,7 +70,7 @@ export declare class NativeScanner {
 export declare class NativeUpload {
   /** The report as JSON. */
   get report(): string
-  /** The record of its task as JSON, where there is one. */
+  /** What became of its task as JSON, where there is one. */
   get task(): string | null
   /** Whether the content is handed on. */
   get admitted(): boolean
@@ -63,6 +93,12 @@ export declare class Ticket {
   /** Whether everything was taken in. */
   get scanning(): boolean
 }
+
+/** A scanner without libclamav's definitions, for tests of applications: it looks for texts. */
+export declare function openDouble(settings: string, base: Uint8Array): Promise<NativeScanner>
+
+/** Opens the store and the buckets, and builds the pipeline. */
+export declare function openPipeline(settings: string, base: Uint8Array, scanner: NativeScanner, handlers: Array<string>, dispatch: (call: string) => Promise<string>): Promise<NativePipeline>
 
 /** Loads an engine, or finds the one that the process has loaded with the same settings. */
 export declare function openScanner(settings: string, base: Uint8Array): Promise<NativeScanner>

@@ -9,3 +9,9 @@ export type {
 export { Content, Upload } from './upload'
 export { InfectedError, ScanPipelineError, UnscannableError } from './errors'
 export type { ErrorCode } from './errors'
+export { Pipeline, ProcessedUpload } from './pipeline'
+export type {
+  BucketSettings, PipelineSettings, Processed, Progress, StepRecord, Task, UploadOptions, Wanted,
+} from './pipeline'
+export { call, deleteObject, email, moveTo, notify, record, tag, Workflow, workflow } from './workflow'
+export type { Handler, Json, ObjectRef, Scanned, Step, StepContext, StepOptions } from './workflow'

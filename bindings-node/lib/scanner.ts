@@ -129,6 +129,16 @@ export class Scanner implements AsyncDisposable {
   }
 
   /**
+   * A scanner for the tests of an application, which needs no definitions: contents with one of these texts in them are
+   * infected or unscannable, and all others clean. It looks for no malware and unpacks nothing.
+   */
+  static async double(texts: { infected?: string[]; unscannable?: string[]; spool?: SpoolSettings } = {}): Promise<Scanner> {
+    const { infected = [], unscannable = [], spool = {} } = texts
+    const text = JSON.stringify({ ...(settings({ spool }) as object), double: { infected, unscannable } })
+    return new Scanner(await native(() => addon.openDouble(text, Buffer.from(cwd()))))
+  }
+
+  /**
    * Scans a source to its end.
    * @throws {ScanPipelineError} nothing is known about the content: it is larger than allowed (`too_large`), it did not
    * come (`timeout`), it broke off (`truncated`), the engine failed (`engine`)

@@ -45,7 +45,7 @@ if (built === undefined) {
   rmSync(folder, { recursive: true })
 }
 rmSync(join(root, 'dist'), { recursive: true, force: true })
-process.stdout.write(run('node', [join('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json']))
+execFileSync('node', [join('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'], { cwd: root, stdio: 'inherit' })
 const { addonName } = await import('../dist/addon.js')
 const to = join(root, addonName())
 // Never over the file itself: a process may have it loaded.

@@ -18,6 +18,7 @@ use crate::runtime::promise;
 #[napi]
 pub struct NativeUpload {
     report: String,
+    task: Option<String>,
     verdict: &'static str,
     admitted: bool,
     name: String,
@@ -27,7 +28,12 @@ pub struct NativeUpload {
 impl NativeUpload {
     pub(crate) fn new(name: String, report: &Report, admitted: bool, content: Content) -> Result<Self> {
         let verdict = report.verdict.status();
-        Ok(Self { report: json(report)?, verdict, admitted, name, content })
+        Ok(Self { report: json(report)?, task: None, verdict, admitted, name, content })
+    }
+
+    pub(crate) fn with_task(mut self, task: String) -> Self {
+        self.task = Some(task);
+        self
     }
 
     /// The gate: nobody gets at the content but through here.
@@ -46,6 +52,12 @@ impl NativeUpload {
     #[napi(getter)]
     pub fn report(&self) -> String {
         self.report.clone()
+    }
+
+    /// What became of its task as JSON, where there is one.
+    #[napi(getter)]
+    pub fn task(&self) -> Option<String> {
+        self.task.clone()
     }
 
     /// Whether the content is handed on.

@@ -7,8 +7,10 @@
 
 mod content;
 mod error;
+mod handler;
 mod health;
 mod intake;
+mod pipeline;
 mod runtime;
 mod scanner;
 mod settings;

@@ -119,6 +119,19 @@ pub fn open_scanner<'env>(env: &'env Env, settings: String, base: &[u8]) -> napi
     })
 }
 
+/// A scanner without libclamav's definitions, for tests of applications: it looks for texts.
+#[napi(ts_return_type = "Promise<NativeScanner>")]
+pub fn open_double<'env>(env: &'env Env, settings: String, base: &[u8]) -> napi::Result<Object<'env>> {
+    let base = path_of(base);
+    promise(env, async move {
+        let settings = Settings::parse(&settings, &base)?;
+        let engine: Option<Arc<dyn Engine>> = Some(Arc::new(settings.double()?));
+        let (spool, memory) = settings.spools();
+        let shared = Shared { engine, spool, memory, files: Semaphore::new(FILES), settings };
+        Ok(NativeScanner { shared: Mutex::new(Some(Arc::new(shared))), running: TaskTracker::new() })
+    })
+}
+
 /// The lock is held while the engine loads, so that threads that start together load it once.
 type Slot = Arc<tokio::sync::Mutex<Weak<Shared>>>;
 

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use scan_pipeline::config::{parse_duration, parse_size};
+use scan_pipeline::config::{engine_from_value, parse_duration, parse_size};
 use scan_pipeline::content::{Budget, Spool, SpoolOptions};
-use scan_pipeline::engine::{ClamAv, Engine};
+use scan_pipeline::engine::{Closure, Engine};
+use scan_pipeline::model::{Reason, ReasonKind, Threat, Verdict};
 use scan_pipeline::{Error, ErrorKind};
 use serde::Deserialize;
 use serde_json::Value;
@@ -97,18 +98,40 @@ impl Settings {
     }
 
     pub(crate) async fn engine(&self) -> Result<Arc<dyn Engine>> {
-        let mut builder = ClamAv::builder();
-        let clamav = &self.value["engine"]["clamav"];
-        if let Some(path) = clamav["definitions"].as_str() {
-            builder = builder.definitions(self.base.join(path));
+        Ok(engine_from_value(&self.value["engine"], &self.base).await?)
+    }
+
+    /// An engine that looks for texts instead of malware.
+    pub(crate) fn double(&self) -> Result<impl Engine + use<>> {
+        #[derive(Deserialize)]
+        struct Texts {
+            infected: Vec<String>,
+            unscannable: Vec<String>,
         }
-        if let Some(threads) = clamav["threads"].as_u64() {
-            builder = builder.threads(threads as usize);
-        }
-        if let Some(path) = clamav["temp_dir"].as_str() {
-            builder = builder.temp_dir(self.base.join(path));
-        }
-        Ok(Arc::new(builder.build().await?))
+        let texts = Texts::deserialize(&self.value["double"]).map_err(|why| wrong("double", why))?;
+        let found = |bytes: &[u8], all: &[String]| {
+            all.iter()
+                .find(|text| !text.is_empty() && bytes.windows(text.len()).any(|part| part == text.as_bytes()))
+                .cloned()
+        };
+        Ok(Closure::new("double", move |bytes: &[u8], name: &str| {
+            let layer_path = name.to_owned();
+            if let Some(signature) = found(bytes, &texts.infected) {
+                return Ok(Verdict::Infected { threats: vec![Threat { signature, layer_path }] });
+            }
+            Ok(match found(bytes, &texts.unscannable) {
+                Some(text) => {
+                    let reason = Reason { kind: ReasonKind::Encrypted, layer_path, detail: Some(text) };
+                    Verdict::Unscannable { reasons: vec![reason] }
+                }
+                None => Verdict::Clean,
+            })
+        }))
+    }
+
+    /// The largest content that is taken in.
+    pub(crate) fn max_size(&self) -> u64 {
+        self.options.max_size
     }
 
     /// Where libclamav unpacks to, and where large contents wait.

@@ -60,6 +60,10 @@ impl Ticket {
         self.shared.scanning.store(true, Ordering::Relaxed);
     }
 
+    pub(crate) fn token(&self) -> CancellationToken {
+        self.cancelled.clone()
+    }
+
     /// The work, unless it is ended before: then it is dropped where it stands.
     pub(crate) async fn until_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let cancelled = || Error::new(ErrorKind::Cancelled, "the call was cancelled").into();
