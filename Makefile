@@ -9,7 +9,7 @@ FEATURES = --features scan-pipeline/azure,scan-pipeline/dynamodb,scan-pipeline/g
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench fmt lint deny docs setup-build setup-test setup-check
+.PHONY: help demo test npm-pack check bench fmt lint deny docs setup-build setup-test setup-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -22,6 +22,10 @@ test: setup-test ## run every test
 	@set -o pipefail; $(CARGO) test --workspace $(FEATURES) --locked --no-fail-fast | awk '{ print; fflush() } \
 	/^test result:/ { passed += $$4; failed += $$6; ignored += $$8; suites++ } \
 	END { print "make test: " passed+0 " passed, " failed+0 " failed, " ignored+0 " ignored, in " suites+0 " suites" }'
+	@CARGO="$(CARGO)" scripts/node.sh test $(FEATURES)
+
+npm-pack: setup-build ## build what a user of the Node package installs
+	@CARGO="$(CARGO)" scripts/node.sh pack
 
 check: setup-check fmt lint deny docs test ## what CI runs: format, lints, dependencies, documentation, tests
 	@echo "make check: passed; $$(cat $(ADVISORIES))"
