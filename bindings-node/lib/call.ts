@@ -33,8 +33,10 @@ export interface Taker<T> {
   parts(intake: Intake, request: string, ticket: Ticket): Promise<T>
 }
 
-/** Larger bytes are handed over in slices of this many, each in a turn of its own, to keep the event loop going. */
-const SLICE = 4 << 20
+/** Larger bytes are handed over in slices, each in a turn of its own, to keep the event loop going. */
+const AT_ONCE = 4 << 20
+/** A few of them wait at a time, outside of the budget for memory. */
+const SLICE = 512 << 10
 const TICK = 100
 
 /** Takes a source in and gives what the native side makes of it. */
@@ -103,7 +105,7 @@ async function start<T>(taker: Taker<T>, taken: Taken, request: string, ticket: 
   const intake = new addon.Intake()
   if (taken.kind === 'bytes') {
     const { bytes } = taken
-    const answer = bytes.length > SLICE ? null : taker.bytes?.(bytes, request, ticket) ?? null
+    const answer = bytes.length > AT_ONCE ? null : taker.bytes?.(bytes, request, ticket) ?? null
     if (answer !== null) return answer
     const inMemory = JSON.stringify({ ...JSON.parse(request), announced: bytes.length, in_memory: true })
     return feed(taker.parts(intake, inMemory, ticket), intake, ticket, slices(bytes))

@@ -293,7 +293,11 @@ export class Pipeline implements AsyncDisposable {
 
   #native(): Promise<NativePipeline> {
     if (this.#closed) return Promise.reject(new ScanPipelineError('closed', 'the pipeline is closed; open another one, or close it later'))
-    return (this.#opened ??= this.#start())
+    // What did not work may work the next time.
+    return (this.#opened ??= this.#start().catch((error: unknown) => {
+      this.#opened = undefined
+      throw error
+    }))
   }
 
   #start(): Promise<NativePipeline> {
