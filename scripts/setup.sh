@@ -6,7 +6,8 @@
 #                             that the tests talk to (scripts/servers.sh)
 #   scripts/setup.sh check    and rustfmt, clippy and cargo-deny
 #
-# Quiet when nothing is missing. Rust itself is for you to install: https://rustup.rs
+# Quiet when nothing is missing. Rust itself is for you to install (https://rustup.rs), and so is Node for the tests
+# (https://nodejs.org).
 set -eu
 
 LIBCLAMAV=1.4.0
@@ -109,6 +110,13 @@ rust() {
         fail "Rust $wanted or later is needed and this is $found: run \`rustup update stable\`, or install Rust from https://rustup.rs."
 }
 
+# Debian 12's own is older than what the Node package runs on.
+node_with_npm() {
+    command -v npm >/dev/null &&
+        node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 11) ? 0 : 1)' 2>/dev/null ||
+        fail "Node 20.11 or later with npm is needed for the tests of the Node package: install it from https://nodejs.org, then run this again."
+}
+
 rust_tools() {
     for tool in fmt:rustfmt clippy:clippy; do
         cargo "${tool%%:*}" --version >/dev/null 2>&1 && continue
@@ -134,5 +142,6 @@ if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null &&
 else
     other_system
 fi
+if [ "$level" != build ]; then node_with_npm; fi
 if [ "$level" = check ]; then rust_tools; fi
 if [ "$level" != build ]; then scripts/servers.sh; fi
