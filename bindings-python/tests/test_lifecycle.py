@@ -45,7 +45,8 @@ def run(code: str, *arguments: str, timeout: float = 120) -> subprocess.Complete
         MARKER = "".join(["scan-pipeline-", "test-marker-", "7f3a9c51", "d2e84b60"]).encode()
     """
     program = textwrap.dedent(prelude) + textwrap.dedent(code)
-    command = [sys.executable, "-X", "faulthandler", "-W", "error", "-c", program, *arguments]
+    warnings = ["-W", "error", "-W", "ignore:This process:DeprecationWarning"]
+    command = [sys.executable, "-X", "faulthandler", *warnings, "-c", program, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, f"exit {done.returncode}:\n{done.stdout}\n{done.stderr}"
     assert not done.stderr, done.stderr
