@@ -3,6 +3,7 @@
 #
 #   scripts/node.sh test [FLAGS]   builds it and runs its tests; FLAGS are those of the cargo test before it, so that
 #                                  nothing but the addon is compiled
+#   scripts/node.sh demo           starts its upload page
 #   scripts/node.sh pack           builds what users install: bindings-node/scan-pipeline-VERSION.tgz
 set -eu
 
@@ -48,7 +49,12 @@ test)
     (cd "$package" && npm run --silent test:types)
     cd "$package"
     # A summary as short as that of cargo test; what fails is shown whole.
-    SCAN_PIPELINE_FIXTURES="$absolute/fixtures" node --test --test-reporter=./scripts/reporter.mjs test/*.test.mjs
+    SCAN_PIPELINE_FIXTURES="$absolute/fixtures" node --test --test-timeout=300000 --test-reporter=./scripts/reporter.mjs test/*.test.mjs
+    ;;
+demo)
+    packages
+    (cd "$package" && npm run --silent build)
+    exec node "$package/demo/server.mjs"
     ;;
 pack)
     packages
@@ -56,7 +62,7 @@ pack)
     ls -l "$package"/scan-pipeline-*.tgz
     ;;
 *)
-    echo "usage: scripts/node.sh test [FLAGS] | pack" >&2
+    echo "usage: scripts/node.sh test [FLAGS] | demo | pack" >&2
     exit 2
     ;;
 esac

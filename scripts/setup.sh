@@ -13,7 +13,7 @@ set -eu
 LIBCLAMAV=1.4.0
 CARGO_DENY=0.20.2
 BUILD_PACKAGES="gcc libc6-dev libclamav-dev make pkg-config"
-TEST_PACKAGES="bzip2 ca-certificates clamav-testfiles maven openssl p7zip-full postgresql python3 python3-venv qpdf redis-tools util-linux valgrind xz-utils"
+TEST_PACKAGES="bzip2 ca-certificates chromium clamav-testfiles maven openssl p7zip-full postgresql python3 python3-venv qpdf redis-tools util-linux valgrind xz-utils"
 CHECK_PACKAGES="git" # cargo-deny fetches its database with it
 
 level=${1:-build}
@@ -87,10 +87,10 @@ other_system() {
         id=$(. "$os_release" && echo "${ID:-} ${ID_LIKE:-}")
     fi
     case " $id " in
-    *" fedora "*) how="dnf install gcc clamav-devel pkgconf-pkg-config" also="p7zip p7zip-plugins postgresql-server qpdf python3 redis valgrind" ;;
-    *" alpine "*) how="apk add gcc musl-dev clamav-dev pkgconf" also="7zip postgresql qpdf python3 redis valgrind" ;;
-    *" macos "*) how="brew install clamav pkgconf" also="p7zip postgresql qpdf python3 redis" ;;
-    *) how="your package manager (with its header, a C compiler and pkg-config)" also="7z, PostgreSQL, qpdf, python3, Redis and valgrind" ;;
+    *" fedora "*) how="dnf install gcc clamav-devel pkgconf-pkg-config" also="chromium p7zip p7zip-plugins postgresql-server qpdf python3 redis valgrind" ;;
+    *" alpine "*) how="apk add gcc musl-dev clamav-dev pkgconf" also="7zip chromium postgresql qpdf python3 redis valgrind" ;;
+    *" macos "*) how="brew install clamav pkgconf" also="chromium p7zip postgresql qpdf python3 redis" ;;
+    *) how="your package manager (with its header, a C compiler and pkg-config)" also="7z, Chromium, PostgreSQL, qpdf, python3, Redis and valgrind" ;;
     esac
     if [ "$level" = build ]; then
         tests=

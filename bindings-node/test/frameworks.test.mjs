@@ -195,3 +195,21 @@ test('multer\'s own limit is no end of a file', async () => {
   assert.equal(reached, before)
   server.close()
 })
+
+test('Fastify\'s own limit is no end of a file', async () => {
+  const app = Fastify()
+  await app.register(multipart, { limits: { fileSize: 100 }, throwFileSizeLimit: false })
+  app.post('/upload', async (request) => {
+    const { content } = await scanPart(scanner, await request.file())
+    reached++
+    return { size: content.size }
+  })
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const before = reached
+  const form = new FormData()
+  form.append('file', new File([samples.clean.bytes], 'a.txt'))
+  const response = await fetch(`http://127.0.0.1:${app.server.address().port}/upload`, { method: 'POST', body: form })
+  assert.equal(response.status, 413)
+  assert.equal(reached, before)
+  await app.close()
+})
