@@ -9,7 +9,7 @@ FEATURES = --features scan-pipeline/azure,scan-pipeline/dynamodb,scan-pipeline/g
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test wheel check bench fmt lint deny docs setup-build setup-test setup-check
+.PHONY: help demo demo-web test wheel npm-pack check bench fmt lint deny docs setup-build setup-test setup-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -23,9 +23,16 @@ test: setup-test ## run every test
 	/^test result:/ { passed += $$4; failed += $$6; ignored += $$8; suites++ } \
 	END { print "make test: " passed+0 " passed, " failed+0 " failed, " ignored+0 " ignored, in " suites+0 " suites" }'
 	@FEATURES="$(FEATURES)" CARGO="$(CARGO)" scripts/python.sh
+	@CARGO="$(CARGO)" scripts/node.sh test $(FEATURES)
+
+demo-web: setup-build ## start a small upload page on localhost, which scans what is uploaded
+	@CARGO="$(CARGO)" scripts/node.sh demo
 
 wheel: setup-test ## build what `pip install` installs, and prove it in a clean environment
 	@scripts/wheel.sh
+
+npm-pack: setup-build ## build what a user of the Node package installs
+	@CARGO="$(CARGO)" scripts/node.sh pack
 
 check: setup-check fmt lint deny docs test ## what CI runs: format, lints, dependencies, documentation, tests
 	@echo "make check: passed; $$(cat $(ADVISORIES))"

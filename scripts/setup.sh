@@ -6,13 +6,14 @@
 #                             that the tests talk to (scripts/servers.sh)
 #   scripts/setup.sh check    and rustfmt, clippy and cargo-deny
 #
-# Quiet when nothing is missing. Rust itself is for you to install: https://rustup.rs
+# Quiet when nothing is missing. Rust itself is for you to install (https://rustup.rs), and so is Node for the tests
+# (https://nodejs.org).
 set -eu
 
 LIBCLAMAV=1.4.0
 CARGO_DENY=0.20.2
 BUILD_PACKAGES="gcc libc6-dev libclamav-dev make pkg-config"
-TEST_PACKAGES="bzip2 ca-certificates clamav-testfiles maven openssl p7zip-full postgresql python3 python3-venv qpdf redis-tools util-linux valgrind xz-utils"
+TEST_PACKAGES="bzip2 ca-certificates chromium clamav-testfiles maven openssl p7zip-full postgresql python3 python3-venv qpdf redis-tools util-linux valgrind xz-utils"
 CHECK_PACKAGES="git" # cargo-deny fetches its database with it
 
 level=${1:-build}
@@ -86,10 +87,10 @@ other_system() {
         id=$(. "$os_release" && echo "${ID:-} ${ID_LIKE:-}")
     fi
     case " $id " in
-    *" fedora "*) how="dnf install gcc clamav-devel pkgconf-pkg-config" also="p7zip p7zip-plugins postgresql-server qpdf python3 redis valgrind" ;;
-    *" alpine "*) how="apk add gcc musl-dev clamav-dev pkgconf" also="7zip postgresql qpdf python3 redis valgrind" ;;
-    *" macos "*) how="brew install clamav pkgconf" also="p7zip postgresql qpdf python3 redis" ;;
-    *) how="your package manager (with its header, a C compiler and pkg-config)" also="7z, PostgreSQL, qpdf, python3, Redis and valgrind" ;;
+    *" fedora "*) how="dnf install gcc clamav-devel pkgconf-pkg-config" also="chromium p7zip p7zip-plugins postgresql-server qpdf python3 redis valgrind" ;;
+    *" alpine "*) how="apk add gcc musl-dev clamav-dev pkgconf" also="7zip chromium postgresql qpdf python3 redis valgrind" ;;
+    *" macos "*) how="brew install clamav pkgconf" also="chromium p7zip postgresql qpdf python3 redis" ;;
+    *) how="your package manager (with its header, a C compiler and pkg-config)" also="7z, Chromium, PostgreSQL, qpdf, python3, Redis and valgrind" ;;
     esac
     if [ "$level" = build ]; then
         tests=
@@ -107,6 +108,13 @@ rust() {
     found=$(rustc --version | cut -d' ' -f2)
     [ "$(printf '%s\n' "$wanted" "$found" | sort -t. -k1,1n -k2,2n | head -n 1)" = "$wanted" ] ||
         fail "Rust $wanted or later is needed and this is $found: run \`rustup update stable\`, or install Rust from https://rustup.rs."
+}
+
+# Debian 12's own is older than what the Node package runs on.
+node_with_npm() {
+    command -v npm >/dev/null &&
+        node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 11) ? 0 : 1)' 2>/dev/null ||
+        fail "Node 20.11 or later with npm is needed for the tests of the Node package: install it from https://nodejs.org, then run this again."
 }
 
 rust_tools() {
@@ -134,5 +142,6 @@ if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null &&
 else
     other_system
 fi
+if [ "$level" != build ]; then node_with_npm; fi
 if [ "$level" = check ]; then rust_tools; fi
 if [ "$level" != build ]; then scripts/servers.sh; fi

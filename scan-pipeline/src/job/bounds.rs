@@ -15,6 +15,8 @@ use crate::Result;
 use crate::objects::{KeyRange, ObjectOps};
 use crate::store::ShardRange;
 
+/// Pages of one chunk each that need no second shard.
+const FEW: usize = 10;
 /// Questions for each shard that is wanted.
 const QUESTIONS: usize = 8;
 /// Beginnings that are divided at the same time.
@@ -22,14 +24,25 @@ const AT_A_TIME: usize = 16;
 /// Behind every key that begins as what stands before it.
 const LAST: char = '\u{10ffff}';
 
-/// About this many parts of the keys with a prefix; one where all of them are not more than a chunk.
+/// About this many parts of the keys with a prefix; one where all of them are a few chunks, whose listing takes no longer
+/// than the questions would.
 pub(super) async fn shards(bucket: &dyn ObjectOps, prefix: &str, wanted: usize, chunk: u32) -> Result<Vec<ShardRange>> {
     let whole = KeyRange::prefix(prefix);
-    let first = KeyRange { most: chunk as usize, ..whole.clone() };
-    let is_small = wanted == 1 || bucket.list(&first).await?.next.is_none();
-    let bounds = if is_small { Vec::new() } else { bounds(bucket, prefix, wanted).await? };
+    let is_one = wanted == 1 || is_small(bucket, KeyRange { most: chunk as usize, ..whole.clone() }).await?;
+    let bounds = if is_one { Vec::new() } else { bounds(bucket, prefix, wanted).await? };
     let parts = whole.shards(bounds);
     Ok(parts.into_iter().map(|part| ShardRange { after: part.after, before: part.before }).collect())
+}
+
+/// Whether a few pages hold all of it.
+async fn is_small(bucket: &dyn ObjectOps, mut range: KeyRange) -> Result<bool> {
+    for _ in 0..FEW {
+        match bucket.list(&range).await?.next {
+            Some(next) => range.after = Some(next),
+            None => return Ok(true),
+        }
+    }
+    Ok(false)
 }
 
 async fn bounds(bucket: &dyn ObjectOps, prefix: &str, wanted: usize) -> Result<Vec<String>> {
@@ -160,16 +173,18 @@ mod tests {
     #[tokio::test]
     async fn what_all_keys_have_in_common_is_found_by_halves() {
         let common = "a/long/prefix/as/they/are/in/buckets/".repeat(20);
-        let keys: Vec<_> = (0..100).map(|number| format!("{common}{number:02}")).collect();
+        let keys: Vec<_> = (0..200).map(|number| format!("{common}{number:03}")).collect();
         let (parts, asked) = cut(&keys, 8).await;
-        assert!((4..=8).contains(&parts) && asked < 40, "{parts} parts, {asked} questions");
+        assert!((4..=8).contains(&parts) && asked < 60, "{parts} parts, {asked} questions");
     }
 
     #[tokio::test]
-    async fn what_is_no_more_than_a_chunk_costs_one_question() {
+    async fn a_few_chunks_cost_their_listing() {
         let keys: Vec<_> = (0..10).map(|number| format!("{number}")).collect();
         assert_eq!(cut(&keys, 32).await, (1, 1));
         assert_eq!(cut(&[], 32).await, (1, 1));
+        let keys: Vec<_> = (0..95).map(|number| format!("{number}")).collect();
+        assert_eq!(cut(&keys, 32).await, (1, 10));
     }
 
     #[tokio::test]
@@ -177,6 +192,6 @@ mod tests {
         let keys: Vec<_> =
             (0..2000_u32).map(|number| format!("{}/{number}", number.wrapping_mul(2_654_435_761))).collect();
         let (parts, asked) = cut(&keys, 32).await;
-        assert!(parts > 8 && asked <= 32 * QUESTIONS + 1, "{parts} parts, {asked} questions");
+        assert!(parts > 8 && asked <= 32 * QUESTIONS + FEW, "{parts} parts, {asked} questions");
     }
 }

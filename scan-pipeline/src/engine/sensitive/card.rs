@@ -2,10 +2,10 @@
 //!
 //! The number's form and check digit are those of ISO/IEC 7812-1. Who issues which numbers is published by the schemes:
 //! Visa, Mastercard (2-series since 2017), American Express, Discover (whose network carries Diners Club), JCB and
-//! UnionPay. Beyond these, old JCB numbers of 15 digits (2131, 1800), Maestro (67 and a few ranges in 50, 58 and 63) and
-//! Dankort are known: they are on cards that are still in use, and in labelled corpora. So are numbers of 16 digits in
-//! all of 35, of which JCB has given 3528 to 3589: generators of test data take them for JCB's, and beside a word such as
-//! `card` they are taken for cards.
+//! UnionPay. Beyond these, old JCB numbers of 15 digits (2131, 1800), Maestro (67 and a few ranges in 50, 58 and 63)
+//! and Dankort are known: they are on cards that are still in use, and in labelled corpora. So are numbers of 16 digits
+//! in all of 35, of which JCB has given 3528 to 3589: generators of test data take them for JCB's, and beside a word
+//! such as `card` they are taken for cards.
 
 use super::kinds::Detector;
 use super::look::{Raw, alone, at, before, clear_left, clear_right, crowded, digits_from};
@@ -22,8 +22,8 @@ pub(super) struct Brand {
 enum Trust {
     /// Its check digit, unless it stands among other numbers.
     Strong,
-    /// Groups as on a card, a word nearby, or that it is alone in its line: its range is so wide, or so seldom met, that
-    /// an unlabelled row of digits proves little.
+    /// Groups as on a card, a word nearby, or that it is alone in its line: its range is so wide, or so seldom met,
+    /// that an unlabelled row of digits proves little.
     Weak,
     /// A word nearby, and nothing less.
     Labelled,
@@ -89,18 +89,6 @@ pub(super) fn brand(digits: &[u8]) -> Option<Brand> {
     }
 }
 
-/// Whether a scheme has numbers that begin with these digits: most rows of digits need no second look.
-fn is_beginning(first: u8, second: u8) -> bool {
-    match first {
-        b'1' => second == b'8',
-        b'2' => matches!(second, b'1'..=b'7'),
-        b'3' => matches!(second, b'0' | b'4'..=b'9'),
-        b'4' | b'5' | b'6' => second.is_ascii_digit(),
-        b'8' => second == b'1',
-        _ => false,
-    }
-}
-
 /// The check digit of ISO/IEC 7812-1, annex B.
 pub(super) fn luhn(digits: &[u8]) -> bool {
     let sum: u32 = digits
@@ -122,11 +110,52 @@ fn printed(ends: &[usize], len: usize) -> bool {
             || matches!(len, 14 | 15) && inner.iter().all(|end| matches!(end, 4 | 10)))
 }
 
-/// The card whose first digit stands at `start`, if there is one. `labelled` says whether something nearby tells of
-/// cards.
-pub(super) fn find(text: &[u8], start: usize, mut labelled: impl FnMut(usize) -> bool) -> Option<Raw> {
-    let first = (at(text, start), at(text, start + 1));
-    if !is_beginning(first.0, first.1) || !clear_left(text, start) {
+/// For each two first digits, the lengths that a number can have with them, a bit each: most rows of digits need no
+/// second look. A test holds it to [`brand`].
+const LENGTHS_OF: [u32; 100] = {
+    const fn lengths(first: u32, last: u32) -> u32 {
+        (1 << (last + 1)) - (1 << first)
+    }
+    let (mut all, mut two) = ([0; 100], 0);
+    while two < 100 {
+        all[two] = match two {
+            18 | 21 => 1 << 15,
+            22..=27 => 1 << 16,
+            30 | 36 | 38 | 39 => lengths(14, 19),
+            34 | 37 => 1 << 15,
+            35 => lengths(16, 19),
+            40..=49 => 1 << 13 | 1 << 16 | 1 << 18 | 1 << 19,
+            50 | 58 | 63 | 67 => lengths(12, 19),
+            51..=55 => 1 << 16,
+            60 | 64 | 65 => lengths(16, 19),
+            62 | 81 => lengths(14, 19),
+            _ => 0,
+        };
+        two += 1;
+    }
+    all
+};
+
+/// The lengths that a number can have with the two first digits at a place.
+#[inline]
+fn lengths(text: &[u8], start: usize) -> u32 {
+    let digit = |place| usize::from(at(text, place).wrapping_sub(b'0'));
+    LENGTHS_OF.get(digit(start) * 10 + digit(start + 1)).copied().unwrap_or(0)
+}
+
+/// The card that is a row of so many digits, from `start` on. `labelled` says whether something nearby tells of cards.
+pub(super) fn find_row(text: &[u8], start: usize, size: usize, labelled: impl FnMut(usize) -> bool) -> Option<Raw> {
+    if (lengths(text, start) >> size) & 1 == 0 || !clear_left(text, start) {
+        return None;
+    }
+    let digits = text.get(start..start + size)?;
+    let fits = !is_date(digits);
+    fits.then(|| judge(text, digits, start, start + size, false, labelled))?
+}
+
+/// The card in groups, whose first digit stands at `start`, if there is one.
+pub(super) fn find_grouped(text: &[u8], start: usize, mut labelled: impl FnMut(usize) -> bool) -> Option<Raw> {
+    if lengths(text, start) == 0 || !clear_left(text, start) {
         return None;
     }
     let mut digits = [0_u8; 19];
@@ -152,31 +181,37 @@ pub(super) fn find(text: &[u8], start: usize, mut labelled: impl FnMut(usize) ->
     LENGTHS.into_iter().find_map(|len| {
         let group = ends[..groups].iter().position(|end| *end == len)?;
         let (digits, end) = (&digits[..len], places[group]);
-        let brand = brand(digits)?;
-        let grouped = group > 0;
-        let fits = (!grouped || printed(&ends[..=group], len))
-            && luhn(digits)
-            && digits.iter().any(|digit| *digit != digits[0])
-            && ends_card(text, end)
-            && !(grouped && in_a_dump(text, start, end, separator.unwrap_or(b' ')))
-            && (grouped || !is_date(digits));
-        if !fits {
-            return None;
-        }
-        let confidence = match (brand.trust, labelled(end)) {
-            (Trust::Strong, true) => 0.95,
-            (_, true) => 0.9,
-            (Trust::Labelled, false) => 0.3,
-            (_, false) if grouped => 0.8,
-            (Trust::Strong, false) if crowded(text, start, end) => 0.4,
-            (Trust::Strong, false) => 0.8,
-            (Trust::Weak, false) if alone(text, start, end) => 0.6,
-            (Trust::Weak, false) => 0.3,
-        };
-        let test = std::str::from_utf8(digits).is_ok_and(|text| TEST_NUMBERS.contains(&text));
-        let raw = Raw::new(start, end, Detector::CreditCard, confidence);
-        Some(raw.tagged(Some(brand.name)).tagged(test.then_some("test")))
+        let fits = printed(&ends[..=group], len) && !in_a_dump(text, start, end, separator.unwrap_or(b' '));
+        fits.then(|| judge(text, digits, start, end, true, &mut labelled))?
     })
+}
+
+/// The card that has these digits, between two places.
+fn judge(
+    text: &[u8],
+    digits: &[u8],
+    start: usize,
+    end: usize,
+    grouped: bool,
+    mut labelled: impl FnMut(usize) -> bool,
+) -> Option<Raw> {
+    let brand = brand(digits)?;
+    if !luhn(digits) || digits.iter().all(|digit| *digit == digits[0]) || !ends_card(text, end) {
+        return None;
+    }
+    let confidence = match (brand.trust, labelled(end)) {
+        (Trust::Strong, true) => 0.95,
+        (_, true) => 0.9,
+        (Trust::Labelled, false) => 0.3,
+        (_, false) if grouped => 0.8,
+        (Trust::Strong, false) if crowded(text, start, end) => 0.4,
+        (Trust::Strong, false) => 0.8,
+        (Trust::Weak, false) if alone(text, start, end) => 0.6,
+        (Trust::Weak, false) => 0.3,
+    };
+    let test = std::str::from_utf8(digits).is_ok_and(|text| TEST_NUMBERS.contains(&text));
+    let raw = Raw::new(start, end, Detector::CreditCard, confidence);
+    Some(raw.tagged(Some(brand.name)).tagged(test.then_some("test")))
 }
 
 /// Whether a card can end here: no further part of a UUID or serial number follows.
@@ -205,4 +240,29 @@ fn is_date(digits: &[u8]) -> bool {
         && number(8, 10) < 24
         && number(10, 12) < 60
         && number(12, 14) <= 60
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LENGTHS_OF, brand};
+
+    #[test]
+    fn the_lengths_are_those_of_the_brands() {
+        for four in 0..10_000 {
+            for len in 12..=19 {
+                let digits = format!("{four:04}{}", "0".repeat(len - 4));
+                let listed = LENGTHS_OF[four / 100] >> len & 1 == 1;
+                assert!(listed || brand(digits.as_bytes()).is_none(), "{digits}");
+            }
+        }
+        for (two, lengths) in LENGTHS_OF.iter().enumerate() {
+            for len in (0..32).filter(|len| lengths >> len & 1 == 1) {
+                let any = (0..100).any(|next| {
+                    let digits = format!("{two:02}{next:02}000000000000000");
+                    brand(&digits.as_bytes()[..len]).is_some()
+                });
+                assert!(any, "{two} with {len} digits");
+            }
+        }
+    }
 }

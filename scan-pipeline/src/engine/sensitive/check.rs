@@ -16,13 +16,13 @@ pub(super) fn raws(detectors: &Detectors, text: &[u8]) -> Vec<Raw> {
     scratch.raws
 }
 
-/// What the first tier finds by a variant of the kernel, with nothing left out.
+/// What the detectors find by a variant of the kernel, with nothing left out.
 ///
 /// # Panics
 ///
 /// When the machine lacks the instructions.
 pub(super) fn by_rules(instructions: Instructions, text: &[u8]) -> Vec<Match> {
-    let builder = Detectors::builder().first_tier().min_confidence(0.0).fingerprint_key([7; 32]);
+    let builder = Detectors::builder().all().min_confidence(0.0).fingerprint_key([7; 32]);
     let detectors = builder.instructions(instructions).build().expect("the machine has the instructions");
     raws(&detectors, text)
         .iter()

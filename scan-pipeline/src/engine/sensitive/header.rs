@@ -1,5 +1,6 @@
 //! The names of columns: in a table as text, the first line says what the numbers below it are.
 
+use super::kernel::Instructions;
 use super::keyword::Topic;
 
 /// Longest first line that is read, and furthest that the beginning of a line is looked for.
@@ -28,7 +29,7 @@ impl Header {
         let mut columns = [const { Vec::new() }; 3];
         for (i, name) in split(line, separator).enumerate() {
             for topic in Topic::ALL {
-                if topic.is_within(name, 0, name.len()) {
+                if topic.is_within(Instructions::Portable, name, 0, name.len()) {
                     columns[topic as usize].push(i);
                 }
             }

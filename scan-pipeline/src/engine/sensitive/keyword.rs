@@ -1,5 +1,6 @@
 //! Words that say what a number beside them is.
 
+use super::kernel::{Instructions, Triples};
 use super::look::{at, worked};
 
 /// How far from a match a word may stand.
@@ -94,71 +95,88 @@ impl Topic {
         all
     }
 
+    /// How the words begin, those with one letter in one group.
+    const fn triples(self) -> Triples {
+        let (words, mut all, mut i) = (self.words(), Triples::NONE, 0);
+        let (mut groups, mut count) = ([usize::MAX; 26], 0);
+        while i < words.len() {
+            let word = words[i].0.as_bytes();
+            let group = &mut groups[(word[0] - b'a') as usize];
+            if *group == usize::MAX {
+                *group = count;
+                count += 1;
+            }
+            all = all.with(*group, word, true);
+            i += 1;
+        }
+        all
+    }
+
     /// Whether one of the words stands between two places.
-    pub(super) fn is_within(self, text: &[u8], from: usize, to: usize) -> bool {
+    pub(super) fn is_within(self, by: Instructions, text: &[u8], from: usize, to: usize) -> bool {
         const BY_INITIAL: [[u32; 26]; 3] =
             [Topic::Ssn.by_initial(), Topic::Card.by_initial(), Topic::Phone.by_initial()];
+        const TRIPLES: [Triples; 3] = [Topic::Ssn.triples(), Topic::Card.triples(), Topic::Phone.triples()];
         let (words, by_initial) = (self.words(), &BY_INITIAL[self as usize]);
         worked(to - from);
-        for (place, byte) in (from..to).zip(&text[from..to]) {
-            let letter = (byte | 0x20).wrapping_sub(b'a');
-            if letter >= 26 {
-                continue;
+        let mut place = from;
+        while place < to {
+            let mut begins = TRIPLES[self as usize].at(by, text, place);
+            if to - place < 64 {
+                begins &= (1 << (to - place)) - 1;
             }
-            let mut begin = by_initial[usize::from(letter)];
-            while begin != 0 {
-                if stands(text, place, to, &words[begin.trailing_zeros() as usize]) {
-                    return true;
+            while begins != 0 {
+                let here = place + begins.trailing_zeros() as usize;
+                let letter = (text[here] | 0x20).wrapping_sub(b'a');
+                let mut begin = by_initial.get(usize::from(letter)).copied().unwrap_or(0);
+                while begin != 0 {
+                    if stands(text, here, to, &words[begin.trailing_zeros() as usize]) {
+                        return true;
+                    }
+                    begin &= begin - 1;
                 }
-                begin &= begin - 1;
+                begins &= begins - 1;
             }
+            place += 64;
         }
         false
     }
 }
 
 /// The words near places of one text.
-///
-/// Tables of numbers hold few letters, so which blocks hold any is found out once, when it is first asked.
 pub(super) struct Near<'t> {
+    by: Instructions,
     text: &'t [u8],
-    /// What was asked about is between these.
+    /// Where the blocks begin of which it is known whether they have letters.
     from: usize,
-    to: usize,
-    /// A bit for each block that has a letter, or another byte that has bit 6.
-    letters: Option<Vec<u64>>,
+    letters: &'t [u8],
 }
 
 impl<'t> Near<'t> {
     const BLOCK: usize = 64;
 
-    pub(super) fn new(text: &'t [u8], from: usize, to: usize) -> Self {
-        Self { text, from, to, letters: None }
+    /// `letters` has a 0 for each block of 64 bytes from `from` on of which it is known that it has no letters, and a 1
+    /// for each other; of what is beyond it nothing is known.
+    pub(super) fn new(by: Instructions, text: &'t [u8], from: usize, letters: &'t [u8]) -> Self {
+        Self { by, text, from, letters }
     }
 
     /// Whether a word of a topic stands entirely within [`NEAR`] bytes before or behind a match.
-    pub(super) fn is_near(&mut self, topic: Topic, start: usize, end: usize) -> bool {
+    pub(super) fn is_near(&self, topic: Topic, start: usize, end: usize) -> bool {
         let end = end.min(self.text.len());
         let (first, last) = (start.saturating_sub(NEAR), self.text.len().min(end + NEAR));
-        self.has_letters(first, last)
-            && (topic.is_within(self.text, first, start) || topic.is_within(self.text, end, last))
+        self.has_letters(start, end)
+            && (topic.is_within(self.by, self.text, first, start) || topic.is_within(self.by, self.text, end, last))
     }
 
-    fn has_letters(&mut self, first: usize, last: usize) -> bool {
-        if first < self.from || last > self.to || first >= last {
-            return true;
-        }
-        let part = &self.text[self.from..self.to];
-        let letters = self.letters.get_or_insert_with(|| {
-            let mut all = vec![0; part.len().div_ceil(Self::BLOCK).div_ceil(64)];
-            for (i, block) in part.chunks(Self::BLOCK).enumerate() {
-                let any = block.iter().fold(0, |any, byte| any | byte);
-                all[i / 64] |= u64::from(any >> 6 & 1) << (i % 64);
-            }
-            all
-        });
-        let blocks = (first - self.from) / Self::BLOCK..=(last - 1 - self.from) / Self::BLOCK;
-        blocks.into_iter().any(|block| letters[block / 64] >> (block % 64) & 1 == 1)
+    /// Whether there may be letters within [`NEAR`] bytes of a match. Tables of numbers hold few.
+    #[inline]
+    pub(super) fn has_letters(&self, start: usize, end: usize) -> bool {
+        let Some(first) = start.checked_sub(NEAR + self.from) else { return true };
+        let reach = end - start + 2 * NEAR;
+        // However the match lies, all of it is in four blocks.
+        let blocks = self.letters.get(first / Self::BLOCK..).and_then(<[u8]>::first_chunk::<4>);
+        reach > 3 * Self::BLOCK || blocks.is_none_or(|blocks| u32::from_le_bytes(*blocks) != 0)
     }
 }
 

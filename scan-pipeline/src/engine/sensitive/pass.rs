@@ -2,10 +2,10 @@
 //! overlap.
 
 use super::header::Header;
-use super::kernel::{self, Candidate, Kind};
+use super::kernel::{self, Found, Kind, List};
 use super::keyword::{Near, Topic};
 use super::kinds::Detector;
-use super::look::{Raw, Source, before, digits_before, digits_from, is_word};
+use super::look::{Raw, Source, before, digits_before, digits_from};
 use super::{Inner, aws, card, email, phone, ssn};
 
 /// How far a match can lie from its candidate, and how far from a match one that overlaps it can begin.
@@ -27,7 +27,9 @@ pub(super) struct Text<'a> {
 /// Memory that one look needs, for the next one to use again.
 #[derive(Default)]
 pub(super) struct Scratch {
-    candidates: Vec<Candidate>,
+    candidates: Found,
+    /// Where tokens may begin.
+    tokens: List,
     /// What was found.
     pub(super) raws: Vec<Raw>,
 }
@@ -35,24 +37,24 @@ pub(super) struct Scratch {
 #[cfg(test)]
 impl Scratch {
     pub(super) fn held(&self) -> usize {
-        self.candidates.capacity() * size_of::<Candidate>() + self.raws.capacity() * size_of::<Raw>()
+        self.candidates.held() + self.tokens.held() + self.raws.capacity() * size_of::<Raw>()
     }
 }
 
 /// Puts the matches that begin between two places, no further apart than [`CHUNK`], into the scratch, in order. Says
 /// whether there, or next to it, may be UTF-16.
 pub(super) fn matches(inner: &Inner, text: Text<'_>, from: usize, to: usize, scratch: &mut Scratch) -> bool {
-    let Scratch { candidates, raws } = scratch;
+    let Scratch { candidates, tokens, raws } = scratch;
     let (first, last) = (from.saturating_sub(EDGE), text.bytes.len().min(to + EDGE));
-    candidates.clear();
     raws.clear();
     let wide = kernel::candidates(inner.instructions, text.bytes, first, last, candidates);
-    let mut near = Near::new(text.bytes, first, last);
-    for candidate in candidates.iter() {
-        judge(inner, text, &mut near, first + candidate.place(), candidate.kind(), raws);
+    let near = Near::new(inner.instructions, text.bytes, first, candidates.letters());
+    let rules = Rules { inner, text, near };
+    for kind in Kind::ALL {
+        rules.judge(kind, first, candidates.of(kind), raws);
     }
     if let Some(pack) = &inner.tokens {
-        pack.find(text.bytes, first, last, raws);
+        pack.find(inner.instructions, text.bytes, first, last, tokens, raws);
     }
     for (number, pattern) in inner.custom.iter().enumerate() {
         pattern.find(text.bytes, first, last, number, raws);
@@ -63,78 +65,106 @@ pub(super) fn matches(inner: &Inner, text: Text<'_>, from: usize, to: usize, scr
     wide
 }
 
-/// What the rules say of a candidate.
-fn judge(inner: &Inner, text: Text<'_>, near: &mut Near<'_>, place: usize, kind: Kind, out: &mut Vec<Raw>) {
-    let wants = |one| inner.set.has(one);
-    let bytes = text.bytes;
-    let mut near = |topic: Topic, start, end| {
-        near.is_near(topic, start, end)
-            || text.header.is_some_and(|header| header.is_about(topic, bytes, text.base, start))
-    };
-    // What is too weak is left out before it costs anything.
-    let mut add = |raw: Option<Raw>| out.extend(raw.filter(|raw| raw.confidence >= inner.min_confidence));
-    match kind {
-        Kind::Pair => {
-            let group = place - 3;
-            if wants(Detector::CreditCard) && matches!(before(bytes, group, 1), b' ' | b'-') {
+/// The rules, and what they need to judge candidates.
+struct Rules<'t> {
+    inner: &'t Inner,
+    text: Text<'t>,
+    near: Near<'t>,
+}
+
+impl Rules<'_> {
+    /// Adds what the rules accept of candidates of a kind, whose places count from `first`.
+    fn judge(&self, kind: Kind, first: usize, places: &[u32], out: &mut Vec<Raw>) {
+        let (set, bytes) = (self.inner.set, self.text.bytes);
+        let places = places.iter().map(|place| first + *place as usize);
+        let wanted = match kind {
+            Kind::Card | Kind::Long => set.has(Detector::CreditCard),
+            Kind::Ssn | Kind::Nine => set.has(Detector::Ssn),
+            Kind::Phone | Kind::Ten => set.has(Detector::Phone),
+            Kind::At => set.has(Detector::Email),
+            Kind::Key => set.has(Detector::AwsAccessKey) || set.has(Detector::AwsSecretKey),
+            Kind::Secret => set.has(Detector::AwsSecretKey),
+        };
+        if !wanted {
+            return;
+        }
+        match kind {
+            Kind::Card => self.add(out, places, |place| {
+                let group = place - 3;
                 let size = digits_before(bytes, group - 1, 9);
-                if matches!(size, 4 | 8) {
-                    let start = group - 1 - size;
-                    add(card::find(bytes, start, |end| near(Topic::Card, start, end)));
+                if before(bytes, group, 1) == b'.' || !matches!(size, 4 | 8) {
+                    return None;
+                }
+                let start = group - 1 - size;
+                card::find_grouped(bytes, start, |end| self.is_about(Topic::Card, start, end))
+            }),
+            Kind::Ssn => self.add(out, places, |place| {
+                ssn::find_grouped(bytes, place - 3, |start, end| self.is_about(Topic::Ssn, start, end))
+            }),
+            Kind::Phone => self.add(out, places, |place| {
+                phone::find_grouped(bytes, place - 3, |start, end| self.is_about(Topic::Phone, start, end))
+            }),
+            Kind::Nine => self.add(out, places, |place| {
+                let start = place - 8;
+                let worth = self.is_enough(ssn::ROW) || self.may_be_about(start, place + 1);
+                worth.then(|| ssn::find_row(bytes, start, |start, end| self.is_about(Topic::Ssn, start, end)))?
+            }),
+            Kind::Ten => self.add(out, places, |place| {
+                let start = place - 8;
+                let size = if bytes[start] == b'1' { 11 } else { 10 };
+                let plus = || (1..=3).any(|by| before(bytes, start, by) == b'+');
+                let worth = self.is_enough(phone::ROW) || self.may_be_about(start, start + size) || plus();
+                worth.then(|| phone::find_row(bytes, start, |start, end| self.is_about(Topic::Phone, start, end)))?
+            }),
+            Kind::Long => self.add(out, places, |place| {
+                let start = place - 8;
+                let size = 12 + digits_from(bytes, place + 4, 8);
+                card::find_row(bytes, start, size, |end| self.is_about(Topic::Card, start, end))
+            }),
+            Kind::At => self.add(out, places, |place| email::find(bytes, place)),
+            Kind::Key => {
+                if set.has(Detector::AwsAccessKey) {
+                    self.add(out, places.clone(), |place| aws::find_key_id(bytes, place));
+                }
+                if set.has(Detector::AwsSecretKey) {
+                    places.for_each(|place| aws::find_beside(bytes, place, out));
                 }
             }
-            if wants(Detector::Ssn) {
-                add(ssn::find_grouped(bytes, group, |start, end| near(Topic::Ssn, start, end)));
-            }
-            if wants(Detector::Phone) {
-                add(phone::find_grouped(bytes, group, |start, end| near(Topic::Phone, start, end)));
+            Kind::Secret => places.for_each(|place| aws::find_labelled(bytes, place, out)),
+        }
+    }
+
+    /// Adds what a rule says of each place. What is too weak is left out before it costs anything.
+    #[inline]
+    fn add(&self, out: &mut Vec<Raw>, places: impl Iterator<Item = usize>, rule: impl Fn(usize) -> Option<Raw>) {
+        for raw in places.filter_map(rule) {
+            if self.is_enough(raw.confidence) {
+                out.push(raw);
             }
         }
-        Kind::Run => {
-            let row = place - 8;
-            if is_word(before(bytes, row, 1)) {
-                return;
-            }
-            // How many digits there are says what they can be.
-            match 9 + digits_from(bytes, place + 1, 11) {
-                9 if wants(Detector::Ssn) => {
-                    add(ssn::find_bare(bytes, row, |start, end| near(Topic::Ssn, start, end)));
-                }
-                10 | 11 if wants(Detector::Phone) => {
-                    add(phone::find_bare(bytes, row, |start, end| near(Topic::Phone, start, end)));
-                }
-                12..=19 if wants(Detector::CreditCard) => {
-                    add(card::find(bytes, row, |end| near(Topic::Card, row, end)));
-                }
-                _ => {}
-            }
-        }
-        Kind::At => {
-            if wants(Detector::Email) {
-                add(email::find(bytes, place));
-            }
-        }
-        Kind::Key => {
-            if wants(Detector::AwsAccessKey) {
-                add(aws::find_key_id(bytes, place));
-            }
-            if wants(Detector::AwsSecretKey) {
-                aws::find_beside(bytes, place, out);
-            }
-        }
-        Kind::Secret => {
-            if wants(Detector::AwsSecretKey) {
-                aws::find_labelled(bytes, place, out);
-            }
-        }
+    }
+
+    fn is_enough(&self, confidence: f64) -> bool {
+        confidence >= self.inner.min_confidence
+    }
+
+    /// Whether a word near a match, or the name of its column, tells of a topic.
+    fn is_about(&self, topic: Topic, start: usize, end: usize) -> bool {
+        let Text { bytes, base, header } = self.text;
+        self.near.is_near(topic, start, end) || header.is_some_and(|header| header.is_about(topic, bytes, base, start))
+    }
+
+    /// Whether there is anything that could.
+    fn may_be_about(&self, start: usize, end: usize) -> bool {
+        self.text.header.is_some() || self.near.has_letters(start, end)
     }
 }
 
 /// Puts matches in order and takes out those that are another reading of the same bytes.
 ///
 /// Of numbers a card goes before a social security number and that before a phone number, and of two of a kind the one
-/// that begins first. A password goes after any key that it is. Whether a match goes depends on its neighbours alone and
-/// not on what became of those, so that nothing far away matters.
+/// that begins first. A password goes after any key that it is. Whether a match goes depends on its neighbours alone
+/// and not on what became of those, so that nothing far away matters.
 pub(super) fn settle(raws: &mut Vec<Raw>) {
     raws.sort_by_key(|raw| (raw.start, raw.source, raw.end));
     raws.dedup_by_key(|raw| (raw.start, raw.source));

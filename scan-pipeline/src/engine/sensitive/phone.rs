@@ -27,13 +27,16 @@ enum Form {
     Other,
 }
 
+/// The confidence in a row of digits, without a plus, of which nothing tells what it is.
+pub(super) const ROW: f64 = 0.2;
+
 /// The number whose last group begins at `last`, after a separator.
 pub(super) fn find_grouped(text: &[u8], last: usize, labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     judge(text, grouped(text, last)?, labelled)
 }
 
 /// The number whose row of ten digits, or of eleven with a 1 before, begins at `start`.
-pub(super) fn find_bare(text: &[u8], start: usize, labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
+pub(super) fn find_row(text: &[u8], start: usize, labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     let main = match digits_from(text, start, 12) {
         10 if text[start] >= b'2' => start,
         11 if text[start] == b'1' => start + 1,
@@ -159,7 +162,7 @@ fn judge(text: &[u8], parts: Parts, mut labelled: impl FnMut(usize, usize) -> bo
         (Form::Written, ..) => 0.7,
         (_, _, true) => 0.6,
         (Form::Blanks, ..) if one || alone(text, start, end) => 0.55,
-        _ => 0.2,
+        _ => ROW,
     };
     let fictional = &digits[3..6] == b"555" && &digits[6..8] == b"01";
     Some(Raw::new(start, end, Detector::Phone, confidence).tagged(fictional.then_some("fictional")))

@@ -9,6 +9,9 @@ use super::look::{Raw, alone, at, before, clear_left, clear_right, digits_before
 
 const NOBODYS: [&[u8; 9]; 4] = [b"078051120", b"219099999", b"457555462", b"123456789"];
 
+/// The confidence in a row of nine digits of which nothing tells what it is.
+pub(super) const ROW: f64 = 0.15;
+
 /// Whether nine digits are a number that somebody can have.
 fn is_given(digits: &[u8; 9]) -> bool {
     let area = &digits[..3];
@@ -57,11 +60,11 @@ pub(super) fn find_grouped(text: &[u8], serial: usize, mut labelled: impl FnMut(
 }
 
 /// The number whose nine digits begin at `start`.
-pub(super) fn find_bare(text: &[u8], start: usize, mut labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
+pub(super) fn find_row(text: &[u8], start: usize, mut labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     let end = start + 9;
     if digits_from(text, start, 10) != 9 || !clear_left(text, start) || !clear_right(text, end) {
         return None;
     }
     let digits = text[start..end].try_into().ok()?;
-    is_given(digits).then(|| Raw::new(start, end, Detector::Ssn, if labelled(start, end) { 0.7 } else { 0.15 }))
+    is_given(digits).then(|| Raw::new(start, end, Detector::Ssn, if labelled(start, end) { 0.7 } else { ROW }))
 }

@@ -11,8 +11,7 @@
 //! | private keys | RFC 7468, 10 and 11, and the older forms of OpenSSL, OpenSSH and PGP |
 //! | JWT | RFC 7519, 3.1, in the compact form of RFC 7515, 7.1 |
 
-use aho_corasick::packed::{Config, MatchKind, Searcher};
-
+use super::kernel::{Instructions, List, Triples};
 use super::kinds::{Detector, Set};
 use super::look::{Raw, at, before, entropy, is_word};
 use super::password;
@@ -87,38 +86,50 @@ pub(super) const NEEDLES: [(&str, Detector); 39] = [
 
 /// The search for the tokens that are wanted.
 pub(super) struct Pack {
-    search: Searcher,
-    /// What each needle is for.
-    needles: Vec<Detector>,
+    /// How the needles begin.
+    beginnings: Triples,
+    needles: Vec<(&'static str, Detector)>,
 }
 
 impl Pack {
     /// The search for these detectors; `None` where none of them is one of tokens.
     pub(super) fn new(set: Set) -> Option<Self> {
-        let wanted = NEEDLES.iter().filter(|(_, detector)| set.has(*detector));
-        let mut builder = Config::new().match_kind(MatchKind::LeftmostFirst).builder();
-        let mut needles = Vec::new();
-        for (needle, detector) in wanted {
-            builder.add(needle);
-            needles.push(*detector);
-        }
-        // Only an empty search or an empty needle cannot be built: everything else falls back to a plainer algorithm.
-        Some(Self { search: builder.build()?, needles })
+        let needles: Vec<_> = NEEDLES.iter().filter(|(_, detector)| set.has(*detector)).copied().collect();
+        let beginnings =
+            needles.iter().fold(Triples::NONE, |all, (needle, _)| all.with(group(needle), needle.as_bytes(), false));
+        (!needles.is_empty()).then_some(Self { beginnings, needles })
     }
 
     /// Adds the tokens whose needles stand between two places.
-    pub(super) fn find(&self, text: &[u8], from: usize, to: usize, out: &mut Vec<Raw>) {
-        // A needle that begins before `to` may end behind it.
-        let window = &text[..text.len().min(to + 16)];
-        let mut span = aho_corasick::Span { start: from, end: window.len() };
-        while let Some(found) = self.search.find_in(window, span) {
-            if found.start() >= to {
-                break;
-            }
-            let detector = self.needles[found.pattern().as_usize()];
-            out.extend(token(text, found.start(), detector));
-            span.start = found.end();
+    pub(super) fn find(
+        &self,
+        by: Instructions,
+        text: &[u8],
+        from: usize,
+        to: usize,
+        places: &mut List,
+        out: &mut Vec<Raw>,
+    ) {
+        self.beginnings.find(by, text, from, to, places);
+        for place in places.places().iter().map(|place| from + *place as usize) {
+            let needle = self.needles.iter().find(|(needle, _)| text[place..].starts_with(needle.as_bytes()));
+            out.extend(needle.and_then(|(_, detector)| token(text, place, *detector)));
         }
+    }
+}
+
+/// The group in which the beginning of a needle is looked for: those together of which a place seldom has one byte from
+/// one and the others from another.
+fn group(needle: &str) -> usize {
+    match &needle.as_bytes()[..2] {
+        b"gh" | b"gi" => 0,
+        b"xo" | b"xa" => 1,
+        b"sk" | b"rk" => 2,
+        b"AI" | b"BE" => 3,
+        b"np" | b"py" | b"ey" => 4,
+        b"ss" | b"SS" | b"se" | b"Se" | b"SE" => 5,
+        b"to" | b"To" | b"TO" => 6,
+        _ => 7,
     }
 }
 

@@ -1,37 +1,65 @@
 //! Where a match could be: the only look that every byte of every layer gets.
 //!
-//! The bytes are read 64 at a time, and of each block a few bit masks are made: which bytes are digits, which are
-//! separators, whether there is an `@`, the beginning of an AWS key id or of the word `secret`. From these come
-//! candidates, in the order of their offsets, by bit operations that carry over from one block to the next. Everything
-//! that the rules accept is at a candidate; that a candidate is anything is for the rules to say.
+//! The bytes are read 64 at a time, and of each block a few bit masks are made: which bytes are digits, whether any has
+//! the bit of letters, whether there is an `@`, the beginning of an AWS key id or of the word `secret`. Blocks with
+//! four digits in a row, and those with one of the marks, get a second look, of which come candidates by operations on
+//! bits that reach into the blocks beside. Everything that the rules accept is at a candidate; that a candidate is
+//! anything is for the rules to say.
 //!
 //! It exists for AVX-512, AVX2 and without either, and which one runs is chosen at run time. The variants differ in how
 //! the masks are made; what is done with the masks is the same code. Only here may `unsafe` stand, in the variants: for
-//! loads from a slice whose length was checked, and for calls of functions that need an instruction set that was found
-//! to be there. A test holds each variant to the plain definition of a candidate, and another one the findings of each
-//! to those of the oracle.
+//! loads from an array, and for calls of functions that need an instruction set that was found to be there. A test
+//! holds each variant to the plain definition of a candidate, and another one the findings of each to those of the
+//! oracle.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod digits;
+mod found;
 mod portable;
+mod triples;
+mod walk;
 
 use std::fmt;
 
+use found::Blocks;
+pub(super) use found::{Found, List};
+pub(super) use triples::Triples;
+use walk::walk;
+
 /// How many bytes a block has.
 const BLOCK: usize = 64;
-/// How far a variant reads from the beginning of a block.
-const WINDOW: usize = BLOCK + 8;
+/// How far the first look goes from the beginning of a block.
+const LOOK: usize = BLOCK + 8;
+/// How far before a block the second look begins.
+const BEFORE: usize = 16;
+/// What the second look sees: a block, and what is before and behind it.
+const WINDOW: usize = BEFORE + BLOCK + 16;
 
 /// What a candidate could be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The fourth digit of a group of four or more. Before it: one or two separators, and two digits or more.
-    Pair,
-    /// The ninth digit of a row.
-    Run,
-    /// An `@`.
+    /// The fourth digit of a group of four or more. Before it: a separator, and four digits or more.
+    Card,
+    /// The fourth digit of a group of four or more. Before it: a separator, two digits, a separator, three digits.
+    Ssn,
+    /// The fourth digit of a group of four or more that ends like a phone number:
+    /// - before it a separator, three digits, one of [`CLOSED`], and with or without a byte between, a parenthesis or
+    ///   directly three digits;
+    /// - before it a separator, four digits, and with or without a byte between, a parenthesis;
+    /// - the group has seven digits or more, and before it is a parenthesis, or a separator, and before that a
+    ///   parenthesis or three digits.
+    Phone,
+    /// The ninth digit of a row of nine that does not follow a letter, a digit or `_`.
+    Nine,
+    /// The ninth digit of a row of ten that begins with no 0 or 1, or of eleven that begins with one, in the same
+    /// place.
+    Ten,
+    /// The ninth digit of a row of 12 or more, in the same place.
+    Long,
+    /// An `@` between a visible byte and a letter, a digit or `_`.
     At,
     /// An `A`, and another one three bytes on.
     Key,
@@ -39,36 +67,33 @@ pub(super) enum Kind {
     Secret,
 }
 
-/// A place and what could be there.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Candidate(u32);
+impl Kind {
+    pub(super) const ALL: [Self; 9] =
+        [Self::Card, Self::Ssn, Self::Phone, Self::Nine, Self::Ten, Self::Long, Self::At, Self::Key, Self::Secret];
+}
 
-impl Candidate {
-    const KINDS: [Kind; 5] = [Kind::Pair, Kind::Run, Kind::At, Kind::Key, Kind::Secret];
+/// Bytes of ASCII of which no two have the same low four bits; the first is at the place of its own.
+struct Bytes([u8; 16]);
 
-    /// A place, which is below 2^29.
-    #[inline]
-    pub(super) fn new(place: usize, kind: Kind) -> Self {
-        Self((place as u32) << 3 | kind as u32)
-    }
-
-    /// The place, counted from where the kernel began.
-    #[inline]
-    pub(super) fn place(self) -> usize {
-        (self.0 >> 3) as usize
-    }
-
-    #[inline]
-    pub(super) fn kind(self) -> Kind {
-        Self::KINDS[(self.0 & 7) as usize]
+impl Bytes {
+    const fn new(bytes: &[u8]) -> Self {
+        // At the place of its low four bits, the byte that has them; elsewhere what no byte of that place is.
+        let (mut table, mut i) = ([0; 16], 0);
+        table[0] = 1;
+        while i < bytes.len() {
+            table[(bytes[i] & 15) as usize] = bytes[i];
+            i += 1;
+        }
+        Self(table)
     }
 }
 
-impl fmt::Debug for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} at {}", self.kind(), self.place())
-    }
-}
+/// What stands between the groups of a number.
+const SEPARATORS: Bytes = Bytes::new(b" -.");
+/// What stands before the last group of a number.
+const PARTED: Bytes = Bytes::new(b" -.)");
+/// What stands behind the area of a phone number.
+const CLOSED: Bytes = Bytes::new(b" -./)");
 
 /// A set of instructions that the kernel is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,9 +123,17 @@ impl Instructions {
         match self {
             Self::Portable => true,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => std::is_x86_feature_detected!("avx2"),
+            Self::Avx2 => {
+                std::is_x86_feature_detected!("avx2")
+                    && std::is_x86_feature_detected!("popcnt")
+                    && std::is_x86_feature_detected!("bmi1")
+            }
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw"),
+            Self::Avx512 => {
+                std::is_x86_feature_detected!("avx512f")
+                    && std::is_x86_feature_detected!("avx512bw")
+                    && Self::Avx2.is_there()
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -117,28 +150,27 @@ impl fmt::Display for Instructions {
     }
 }
 
-/// Adds the candidates between two places of a text, no further apart than 2^29 bytes; places count from `from`. The
+/// Finds the candidates between two places of a text, no further apart than 2^32 bytes; places count from `from`. The
 /// text around the two is looked at, too. Says whether there are zeros between them as in UTF-16: three or more in one
 /// block, each two bytes from the next.
-pub(super) fn candidates(by: Instructions, text: &[u8], from: usize, to: usize, out: &mut Vec<Candidate>) -> bool {
-    debug_assert!(from <= to && to <= text.len() && to - from < 1 << 29);
+pub(super) fn candidates(by: Instructions, text: &[u8], from: usize, to: usize, found: &mut Found) -> bool {
+    debug_assert!(from <= to && to <= text.len() && to - from < 1 << 32);
+    found.clear();
     match by {
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx512 if by.is_there() => avx512::run(text, from, to, out),
+        Instructions::Avx512 if by.is_there() => avx512::run(text, from, to, found),
         #[cfg(target_arch = "x86_64")]
-        Instructions::Avx2 if by.is_there() => avx2::run(text, from, to, out),
-        _ => portable::run(text, from, to, out),
+        Instructions::Avx2 if by.is_there() => avx2::run(text, from, to, found),
+        _ => portable::run(text, from, to, found),
     }
 }
 
-/// The separators among the five bytes before a place, which is as far as a pair looks back, as the highest bits.
-#[inline(always)]
-fn separators_before(text: &[u8], place: usize) -> u64 {
-    let is_separator = |byte: u8| matches!(byte, b' ' | b'(' | b')' | b'.' | b'-' | b'/');
-    match place.checked_sub(5).and_then(|start| text.get(start..place)) {
-        Some(part) => (0..5).fold(0, |mask, i| mask | u64::from(is_separator(part[i])) << (59 + i)),
-        None => mask_before(text, place, is_separator),
-    }
+/// What the first look at a block has to say.
+#[derive(Clone, Copy)]
+struct Look {
+    digits: u64,
+    /// Whether there may be a candidate that is no number.
+    marked: bool,
 }
 
 /// The bytes before a place as a mask, the last one in the highest bit.
@@ -147,169 +179,26 @@ fn mask_before(text: &[u8], place: usize, is: impl Fn(u8) -> bool) -> u64 {
     part.iter().rev().enumerate().filter(|(_, byte)| is(**byte)).fold(0, |mask, (i, _)| mask | 1 << (63 - i))
 }
 
-/// A mask moved up, with the bits of the block before moved in.
+/// The bytes from a place on as a mask, the first one in the lowest bit.
+fn mask_behind(text: &[u8], place: usize, is: impl Fn(u8) -> bool) -> u64 {
+    let part = text.get(place..).unwrap_or_default();
+    part.iter().take(16).enumerate().filter(|(_, byte)| is(**byte)).fold(0, |mask, (i, _)| mask | 1 << i)
+}
+
+/// What the second look at a block sees, unless the text begins or ends there.
 #[inline(always)]
-fn up(mask: u64, before: u64, by: u32) -> u64 {
-    mask << by | before >> (64 - by)
+fn window(text: &[u8], place: usize) -> Option<&[u8; WINDOW]> {
+    text.get(place.checked_sub(BEFORE)?..)?.first_chunk()
 }
 
-/// What is known of the digits of one block and the one before.
-#[derive(Clone, Copy)]
-struct Digits {
-    these: u64,
-    before: u64,
-    /// Bytes that are digits and follow one, and the same of the block before.
-    two: u64,
-    two_before: u64,
-    /// Fourth digits and further ones.
-    four: u64,
+/// So many bytes that begin so much before a place. What is beyond the text reads as the end of a line.
+#[cold]
+#[inline(never)]
+fn padded<const SIZE: usize>(text: &[u8], place: usize, before: usize) -> [u8; SIZE] {
+    let mut all = [b'\n'; SIZE];
+    let lacking = before.saturating_sub(place);
+    let part = text.get(place + lacking - before..).unwrap_or_default();
+    let length = part.len().min(SIZE - lacking);
+    all[lacking..lacking + length].copy_from_slice(&part[..length]);
+    all
 }
-
-impl Digits {
-    #[inline(always)]
-    fn new(these: u64, before: u64) -> Self {
-        let two = these & up(these, before, 1);
-        // Its lowest bits would need one more block; nothing below reads them.
-        let two_before = before & before << 1;
-        Self { these, before, two, two_before, four: two & up(two, two_before, 2) }
-    }
-
-    /// The fourth digits of groups.
-    #[inline(always)]
-    fn fourth(&self) -> u64 {
-        self.four & !up(self.these, self.before, 4)
-    }
-
-    /// [`Kind::Pair`], with the separators of both blocks.
-    #[inline(always)]
-    fn pairs(&self, separators: u64, separators_before: u64) -> u64 {
-        let one = up(separators, separators_before, 4);
-        let other = up(separators, separators_before, 5);
-        let digits = |by| up(self.two, self.two_before, by);
-        self.fourth() & one & (digits(5) | other & digits(6))
-    }
-
-    /// [`Kind::Run`].
-    #[inline(always)]
-    fn runs(&self) -> u64 {
-        let four_before = self.two_before & self.two_before << 2;
-        let nine = self.four & up(self.four, four_before, 4) & up(self.these, self.before, 8);
-        nine & !up(self.these, self.before, 9)
-    }
-}
-
-/// The masks of what is no digit and seldom.
-#[derive(Clone, Copy, Default)]
-struct Marks {
-    at: u64,
-    key: u64,
-    secret: u64,
-}
-
-/// What one block has to say, beyond its digits: whether anything in it may be a candidate, and whether it has zeros as
-/// UTF-16 has them.
-#[derive(Clone, Copy)]
-struct Look {
-    digits: u64,
-    marked: bool,
-    zeros: u64,
-}
-
-/// Adds the candidates of a block that begins at `place`, in order.
-#[inline(always)]
-fn emit(place: usize, pairs: u64, runs: u64, marks: Marks, out: &mut Vec<Candidate>) {
-    let mut all = pairs | runs | marks.at | marks.key | marks.secret;
-    while all != 0 {
-        let i = all.trailing_zeros();
-        let is = |mask: u64| mask >> i & 1 == 1;
-        let kind = if is(runs) {
-            Kind::Run
-        } else if is(pairs) {
-            Kind::Pair
-        } else if is(marks.at) {
-            Kind::At
-        } else if is(marks.key) {
-            Kind::Key
-        } else {
-            Kind::Secret
-        };
-        out.push(Candidate::new(place + i as usize, kind));
-        all &= all - 1;
-    }
-}
-
-/// The walk over all blocks, for each variant anew so that it is compiled with the variant's instructions. A variant
-/// has `look`, `marks` and `separators`. Most blocks hold nothing: the loop over those is kept small, and what is done
-/// with the others is in a function of its own. Gives whether there are zeros as UTF-16 has them.
-macro_rules! walk {
-    ($(#[$attribute:meta])*) => {
-        $(#[$attribute])*
-        fn walk(text: &[u8], from: usize, to: usize, out: &mut Vec<super::Candidate>) -> bool {
-            use super::{BLOCK, Digits, WINDOW, mask_before};
-
-            let mut before = mask_before(text, from, |byte| byte.is_ascii_digit());
-            let mut zeros = 0;
-            let mut place = from;
-            while place < to {
-                let Some(window) = text.get(place..).and_then(<[u8]>::first_chunk::<WINDOW>) else { break };
-                let seen = look(window);
-                zeros |= seen.zeros & seen.zeros >> 2 & seen.zeros >> 4;
-                let digits = Digits::new(seen.digits, before);
-                if digits.four != 0 || seen.marked {
-                    within(text, from, place, to, window, digits, seen.marked, out);
-                }
-                before = seen.digits;
-                place += BLOCK;
-            }
-            // What is left is less than a window, which is two blocks at most.
-            while place < to {
-                let mut window = [0; WINDOW];
-                let rest = &text[place..];
-                let length = rest.len().min(WINDOW);
-                window[..length].copy_from_slice(&rest[..length]);
-                let seen = look(&window);
-                // The padding is no text.
-                let real = if rest.len() < BLOCK { (1 << rest.len()) - 1 } else { u64::MAX };
-                let these = seen.zeros & real;
-                zeros |= these & these >> 2 & these >> 4;
-                within(text, from, place, to, &window, Digits::new(seen.digits, before), seen.marked, out);
-                before = seen.digits;
-                place += BLOCK;
-            }
-            zeros != 0
-        }
-
-        /// Adds the candidates of a block that may have some.
-        $(#[$attribute])*
-        #[inline(never)]
-        #[allow(clippy::too_many_arguments, reason = "they are what the loop has in its registers")]
-        fn within(
-            text: &[u8],
-            from: usize,
-            place: usize,
-            to: usize,
-            window: &[u8; super::WINDOW],
-            digits: super::Digits,
-            marked: bool,
-            out: &mut Vec<super::Candidate>,
-        ) {
-            use super::{BLOCK, Marks, emit, separators_before};
-
-            let within = if to - place < BLOCK { (1 << (to - place)) - 1 } else { u64::MAX };
-            let (mut pairs, mut runs) = (0, 0);
-            if digits.four != 0 {
-                let fourth = digits.fourth();
-                if fourth != 0 {
-                    // Only a group that begins right here has its separators in the block before.
-                    let before = if fourth & 0x1f == 0 { 0 } else { separators_before(text, place) };
-                    pairs = digits.pairs(separators(window), before);
-                }
-                runs = digits.runs();
-            }
-            let Marks { at, key, secret } = if marked { marks(window) } else { Marks::default() };
-            let marks = Marks { at: at & within, key: key & within, secret: secret & within };
-            emit(place - from, pairs & within, runs & within, marks, out);
-        }
-    };
-}
-use walk;

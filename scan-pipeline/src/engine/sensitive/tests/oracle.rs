@@ -4,37 +4,35 @@ use proptest::prelude::*;
 
 use super::super::Instructions;
 use super::super::check::{against_the_oracle, by_rules};
-use super::super::kernel::{Candidate, Kind, candidates};
-use super::cases;
+use super::super::kernel::{Found, Kind, Triples, candidates};
 use super::texts::{any_text, confusing};
+use super::{Detector, cases};
 
 /// The definition of a candidate, byte by byte.
-fn plain(text: &[u8], from: usize, to: usize) -> Vec<Candidate> {
-    let at = |place: isize| usize::try_from(place).ok().and_then(|place| text.get(place)).copied().unwrap_or(0);
-    let digit = |place: isize| at(place).is_ascii_digit();
-    let separator = |place: isize| b" ().-/".contains(&at(place));
-    let mut all = Vec::new();
-    for place in from..to {
-        let i = place as isize;
-        let fold = |by: isize| at(i + by).to_ascii_lowercase();
-        let fourth = (0..4).all(|by| digit(i - by)) && !digit(i - 4);
-        let two = |end: isize| digit(end) && digit(end - 1);
-        let kind = if fourth && separator(i - 4) && (two(i - 5) || separator(i - 5) && two(i - 6)) {
-            Kind::Pair
-        } else if (0..9).all(|by| digit(i - by)) && !digit(i - 9) {
-            Kind::Run
-        } else if at(i) == b'@' {
-            Kind::At
-        } else if at(i) == b'A' && at(i + 3) == b'A' {
-            Kind::Key
-        } else if fold(0) == b's' && fold(2) == b'c' && fold(5) == b't' {
-            Kind::Secret
-        } else {
-            continue;
-        };
-        all.push(Candidate::new(place - from, kind));
+fn is_candidate(kind: Kind, text: &[u8], place: usize) -> bool {
+    let at = |by: isize| text.get((place as isize + by) as usize).copied().unwrap_or(b'\n');
+    let digits = |from: isize, to: isize| (from..=to).all(|by| at(by).is_ascii_digit());
+    let row = |size: isize| digits(-8, size - 9) && !digits(-9, -9) && !digits(size - 8, size - 8);
+    let word = |by| at(by).is_ascii_alphanumeric() || at(by) == b'_';
+    let is = |by, bytes: &[u8]| bytes.contains(&at(by));
+    let group = digits(-3, 0) && !digits(-4, -4);
+    let (separator, bracket) = (|by| is(by, b" -."), |by| is(by, b")"));
+    match kind {
+        Kind::Card => group && separator(-4) && digits(-8, -5),
+        Kind::Ssn => group && separator(-4) && digits(-6, -5) && separator(-7) && digits(-10, -8),
+        Kind::Phone => {
+            let three = digits(-7, -5) && is(-8, b" -./)") && (bracket(-8) || bracket(-9) || digits(-11, -9));
+            let four = digits(-8, -5) && (bracket(-9) || bracket(-10));
+            let seven = digits(1, 3) && (bracket(-4) || separator(-4) && (bracket(-5) || digits(-7, -5)));
+            group && (separator(-4) && (three || four) || seven)
+        }
+        Kind::Nine => row(9) && !word(-9),
+        Kind::Ten => (row(10) && at(-8) >= b'2' || row(11) && at(-8) < b'2') && !word(-9),
+        Kind::Long => digits(-8, 3) && !digits(-9, -9) && !word(-9),
+        Kind::At => at(0) == b'@' && at(-1).is_ascii_graphic() && word(1),
+        Kind::Key => at(0) == b'A' && at(3) == b'A',
+        Kind::Secret => [(0, b's'), (2, b'c'), (5, b't')].iter().all(|(by, letter)| at(*by) | 0x20 == *letter),
     }
-    all
 }
 
 proptest! {
@@ -44,11 +42,15 @@ proptest! {
     fn every_variant_of_the_kernel_gives_the_candidates(text in any_text(), cut in (0..1000_usize, 0..1000_usize)) {
         let (one, other) = (cut.0.min(text.len()), cut.1.min(text.len()));
         let (from, to) = (one.min(other), one.max(other));
-        let expected = plain(&text, from, to);
+        // Used before, as it is from the second stretch of a text on.
+        let mut found = Found::default();
         for instructions in Instructions::available() {
-            let mut all = Vec::new();
-            candidates(instructions, &text, from, to, &mut all);
-            prop_assert_eq!(&all, &expected, "{}", instructions);
+            candidates(instructions, &text, from, to, &mut found);
+            for kind in Kind::ALL {
+                let expected: Vec<u32> = (from..to).filter(|place| is_candidate(kind, &text, *place))
+                    .map(|place| (place - from) as u32).collect();
+                prop_assert_eq!(found.of(kind), &expected, "{:?} by {}", kind, instructions);
+            }
         }
     }
 
@@ -74,13 +76,37 @@ fn the_texts_hold_matches() {
     use proptest::strategy::ValueTree;
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let mut seen = std::collections::BTreeMap::new();
-    for _ in 0..300 {
+    for _ in 0..600 {
         let text = confusing().new_tree(&mut runner).expect("a text").current();
         for found in by_rules(Instructions::best(), &text) {
             *seen.entry(found.detector).or_insert(0) += 1;
         }
     }
-    assert!(seen.len() == 6 && seen.values().all(|count| *count > 10), "{seen:?}");
+    assert!(seen.len() == Detector::ALL.len() && seen.values().all(|count| *count > 10), "{seen:?}");
+}
+
+/// The words of a topic that begin at the beginning of a text are found whatever follows.
+#[test]
+fn every_variant_finds_how_words_begin() {
+    const WORDS: Triples = Triples::NONE.with(0, b"card", true).with(1, b"cc", true).with(10, b"PWD", false);
+    let plain = |bytes: &[u8]| {
+        let lower = bytes.to_ascii_lowercase();
+        lower.starts_with(b"car") || lower.starts_with(b"cc") || bytes.starts_with(b"PWD")
+    };
+    let mut text: Vec<u8> = (0..=255).flat_map(|byte| [b'c', b'C', byte]).collect();
+    text.extend_from_slice(b"card cardigan CARD pwd PWD PwD pW Pcr c cc");
+    for instructions in Instructions::available() {
+        for place in 0..text.len() {
+            let found = WORDS.at(instructions, &text, place);
+            for by in 0..64.min(text.len() - place) {
+                let begins = found >> by & 1 == 1;
+                // More may be said to begin one, but nothing less.
+                assert!(begins || !plain(&text[place + by..]), "{instructions}: {by} from {place} on");
+                assert_eq!(begins, WORDS.at(Instructions::Portable, &text, place) >> by & 1 == 1);
+            }
+        }
+        assert_eq!(WORDS.at(instructions, b"PWd", 0), 0, "in the case that it is given in");
+    }
 }
 
 #[test]

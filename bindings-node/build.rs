@@ -1,0 +1,5 @@
+//! Lets the addon find node's symbols when it is loaded.
+
+fn main() {
+    napi_build::setup();
+}

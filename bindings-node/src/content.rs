@@ -1,0 +1,124 @@
+//! Contents behind the gate: the bytes that were scanned, to those who may have them.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use futures_util::TryStreamExt;
+use napi::Env;
+use napi::bindgen_prelude::{Buffer, Object};
+use napi_derive::napi;
+use scan_pipeline::content::Content;
+use scan_pipeline::model::Report;
+use scan_pipeline::{Error, ErrorKind};
+
+use crate::error::{Failure, Result};
+use crate::runtime::promise;
+
+/// What was taken in and scanned.
+#[napi]
+pub struct NativeUpload {
+    report: String,
+    task: Option<String>,
+    verdict: &'static str,
+    admitted: bool,
+    name: String,
+    content: Content,
+}
+
+impl NativeUpload {
+    pub(crate) fn new(name: String, report: &Report, admitted: bool, content: Content) -> Result<Self> {
+        let verdict = report.verdict.status();
+        Ok(Self { report: json(report)?, task: None, verdict, admitted, name, content })
+    }
+
+    pub(crate) fn with_task(mut self, task: String) -> Self {
+        self.task = Some(task);
+        self
+    }
+
+    /// The gate: nobody gets at the content but through here.
+    fn content(&self) -> Result<&Content> {
+        if self.admitted {
+            return Ok(&self.content);
+        }
+        let why = format!("the content is {} and is not handed on", self.verdict);
+        Err(Error::new(ErrorKind::Denied, why).about(self.name.as_str()).into())
+    }
+}
+
+#[napi]
+impl NativeUpload {
+    /// The report as JSON.
+    #[napi(getter)]
+    pub fn report(&self) -> String {
+        self.report.clone()
+    }
+
+    /// What became of its task as JSON, where there is one.
+    #[napi(getter)]
+    pub fn task(&self) -> Option<String> {
+        self.task.clone()
+    }
+
+    /// Whether the content is handed on.
+    #[napi(getter)]
+    pub fn admitted(&self) -> bool {
+        self.admitted
+    }
+
+    /// How many bytes there are.
+    #[napi(getter)]
+    pub fn size(&self) -> f64 {
+        self.content.size() as f64
+    }
+
+    /// Bytes from `offset` on, `length` of them or as many as there are.
+    #[napi(ts_return_type = "Promise<Buffer>")]
+    pub fn read<'env>(&self, env: &'env Env, offset: f64, length: f64) -> napi::Result<Object<'env>> {
+        let content = self.content()?.clone();
+        promise(env, async move {
+            // A copy: JavaScript may write to what it gets, and others may be reading the content.
+            let bytes = content.range(offset as u64, length as usize).await?;
+            Ok(Buffer::from(bytes.to_vec()))
+        })
+    }
+
+    /// Writes the content to a file that is not there yet.
+    #[napi(ts_return_type = "Promise<void>")]
+    pub fn save_to<'env>(&self, env: &'env Env, path: &[u8]) -> napi::Result<Object<'env>> {
+        let (content, path) = (self.content()?.clone(), path_of(path));
+        promise(env, async move { save(&content, path).await })
+    }
+}
+
+/// Into a file beside it first, so that nobody ever meets a part of it.
+async fn save(content: &Content, path: PathBuf) -> Result<()> {
+    let about = path.display().to_string();
+    let failed = |why| Failure::from(Error::io("the content could not be written", why).about(about.clone()));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).map_or_else(|| ".".into(), PathBuf::from);
+    let made = tokio::task::spawn_blocking(move || tempfile::NamedTempFile::new_in(folder)).await;
+    let mut file = made.map_err(|why| failed(std::io::Error::other(why)))?.map_err(failed)?;
+    let mut parts = content.stream();
+    while let Some(part) = parts.try_next().await? {
+        let written = tokio::task::spawn_blocking(move || file.write_all(&part).map(|()| file)).await;
+        file = written.map_err(|why| failed(std::io::Error::other(why)))?.map_err(failed)?;
+    }
+    let kept = tokio::task::spawn_blocking(move || {
+        file.as_file().sync_all()?;
+        file.persist_noclobber(path).map(drop).map_err(|why| why.error)
+    });
+    kept.await.map_err(|why| failed(std::io::Error::other(why)))?.map_err(failed)
+}
+
+/// A path as JavaScript hands it over, which need not be text.
+pub(crate) fn path_of(path: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    PathBuf::from(std::ffi::OsStr::from_bytes(path))
+}
+
+/// A value as JSON.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value)
+        .map_err(|why| Error::new(ErrorKind::Corrupt, "cannot be written as JSON").with_source(why).into())
+}
