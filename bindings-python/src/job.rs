@@ -53,6 +53,8 @@ struct State {
     ended: Option<Ended>,
     callback: Option<Py<PyAny>>,
     is_cancelled: bool,
+    /// Somebody waits for the end already, or is called with it.
+    is_taken: bool,
 }
 
 impl Shared {
@@ -120,8 +122,10 @@ impl Job {
     {
         let process = Process::current().map_err(|why| PyRuntimeError::new_err(why.to_string()))?;
         let work = work(process);
-        let shared =
-            Arc::new(Shared { state: Mutex::new(State { callback, ..State::default() }), ..Shared::default() });
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { is_taken: callback.is_some(), callback, ..State::default() }),
+            ..Shared::default()
+        });
         let ending = Ending { shared: Arc::clone(&shared), ended: None, process };
         let task = process.runtime.spawn(async move {
             let ended = work.await;
@@ -147,6 +151,9 @@ impl Job {
     /// Waits for the end of a job without a callback; other threads of Python run meanwhile. A signal's exception cancels
     /// it. The end is told once.
     fn wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        if std::mem::replace(&mut self.shared.state().is_taken, true) {
+            return Err(PyRuntimeError::new_err("the end of a job is told once"));
+        }
         loop {
             let ended = py.detach(|| {
                 let state = self.shared.state();

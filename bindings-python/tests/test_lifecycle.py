@@ -414,3 +414,27 @@ async def test_the_event_loop_ticks_while_a_large_content_is_scanned() -> None:
 
 def test_verdicts_compare_by_value() -> None:
     assert Verdict("clean") == Verdict("clean") != Verdict("unscannable")
+
+
+def test_a_sync_handler_that_never_ends_keeps_nobody(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "incoming").mkdir()
+    (tmp_path / "incoming" / "letter.txt").write_bytes(b"harmless content")
+    run(
+        """
+        import logging
+        logging.basicConfig(level=logging.CRITICAL)  # That the task failed is said, and is no news here.
+        folder = sys.argv[1]
+        async def main():
+            async with Scanner.open(DEFINITIONS, threads=1) as scanner:
+                workflow = Workflow("release").then(call("crm", retry=Retry(attempts=1), timeout=0.2))
+                pipeline = Pipeline(
+                    store=f"sqlite://{folder}/scan.db", scanner=scanner, buckets={"incoming": f"file://{folder}/incoming"},
+                    settings={"limits": {"settle": "0ms"}, "policy": {"infected": "leave", "unscannable": "leave"}},
+                ).on("clean", workflow)
+                pipeline.handler("crm")(lambda scanned, step: threading.Event().wait())
+                async with pipeline:
+                    assert (await pipeline.process("incoming", "letter.txt")).task.state == "dead"
+        asyncio.run(main())
+        """,
+        str(tmp_path),
+    )

@@ -77,6 +77,7 @@ async def test_doubles_take_what_scanners_take(tmp_path: pathlib.Path) -> None:
             sync.scan(wrong)
     with pytest.raises(UnscannableError):
         FakeSyncScanner(lambda data, name: unscannable(name)).scan(b"x").raise_for_verdict()
+    assert sync.health().ok and (await scanner.health()).ok and not sync.refresh_definitions()
     sync.close()
     await scanner.close()
     with pytest.raises(ScanPipelineError, match="closed"):

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import _native, _source
+from ._health import Health
 from .errors import LimitError, ScanPipelineError
 from .model import Coverage, EngineInfo, LimitsInForce, Reason, Report, Threat, Verdict
 from .scanner import Scanner, SyncScanner
@@ -56,6 +58,19 @@ class _Fake:
 
     def _info(self) -> EngineInfo:
         return EngineInfo(name="fake", library=_native.version, generation="fake")
+
+    def _health(self) -> Health:
+        return Health(
+            ok=True,
+            version=_native.version,
+            engine=self._info(),
+            definitions_age=None,
+            temp_dir=tempfile.gettempdir(),
+            temp_dir_free=None,
+            unpacks_rar=True,
+            resident_memory=None,
+            warnings=(),
+        )
 
     def _report(self, data: bytes, name: str) -> Report:
         self.scanned.append(name)
@@ -134,6 +149,10 @@ class FakeScanner(_Fake, Scanner):
         """There are none."""
         return False
 
+    async def health(self) -> Health:
+        """Always well."""
+        return self._health()
+
 
 class FakeSyncScanner(_Fake, SyncScanner):
     """A :class:`SyncScanner` without an engine; see :class:`FakeScanner`."""
@@ -167,3 +186,7 @@ class FakeSyncScanner(_Fake, SyncScanner):
     def refresh_definitions(self) -> bool:
         """There are none."""
         return False
+
+    def health(self) -> Health:
+        """Always well."""
+        return self._health()
