@@ -6,6 +6,8 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { after, before, test } from 'node:test'
+import v8 from 'node:v8'
+import vm from 'node:vm'
 import { Scanner, ScanPipelineError } from 'scan-pipeline'
 import { definitions, eicar, filler, folder, samples } from './support.mjs'
 
@@ -224,4 +226,67 @@ test('a scanner that was closed is of no use, and closing it again is none eithe
     await fails(use(), 'closed')
   }
   await closing.close()
+})
+
+test('a stream that somebody else reads, too, is not called clean on its rest', async () => {
+  const path = join(dir, 'shared.bin')
+  writeFileSync(path, filler(900_000))
+  const drain = async (stream) => { for await (const _ of stream); }
+  const first = createReadStream(path)
+  const other = drain(first).catch(() => {})
+  await fails(scanner.scan(first), 'invalid_input', /somebody else|read from/)
+  await other
+  const second = createReadStream(path)
+  const scan = scanner.scan(second)
+  second.prependListener('readable', () => second.read(1000))
+  await fails(scan, 'invalid_input', /somebody else/)
+  const alone = await scanner.scan(createReadStream(path))
+  assert.equal(alone.size, 900_000)
+})
+
+test('an iterator is scanned once', async () => {
+  const parts = (async function* () { yield Buffer.from('the whole of it') })()
+  assert.equal((await scanner.scan(parts)).verdict.status, 'clean')
+  await fails(scanner.scan(parts), 'invalid_input', /before/)
+})
+
+test('bytes that were given away are not called clean', async () => {
+  const bytes = new Uint8Array(Buffer.concat([eicar, filler(1000)]))
+  structuredClone(bytes, { transfer: [bytes.buffer] })
+  await fails(scanner.scan(bytes), 'invalid_input', /transferred/)
+  await fails(scanner.scan(bytes.buffer), 'invalid_input', /transferred/)
+  const part = new Uint8Array(eicar)
+  async function* parts() {
+    yield Buffer.from('before ')
+    structuredClone(part, { transfer: [part.buffer] })
+    yield part
+  }
+  await fails(scanner.scan(parts()), 'invalid_input', /transferred/)
+  assert.equal((await scanner.scan(new Uint8Array(0))).verdict.status, 'clean')
+})
+
+test('a name that is half of a character is a name', async () => {
+  const report = await scanner.scan(eicar, { name: '\u{1f4c4}'.slice(0, 1) })
+  assert.equal(report.verdict.status, 'infected')
+})
+
+test('a part of a stream is let go once it was taken in', async () => {
+  v8.setFlagsFromString('--expose-gc')
+  const gc = vm.runInNewContext('gc')
+  let first
+  let kept
+  async function* parts() {
+    for (let number = 0; number < 40; number++) {
+      const part = filler(16 << 10, number + 1)
+      if (number === 0) first = new WeakRef(part)
+      yield part
+      if (number === 30) {
+        await new Promise((resolve) => setTimeout(resolve, 20))
+        gc()
+        kept = first.deref()
+      }
+    }
+  }
+  assert.equal((await scanner.scan(parts())).size, 40 * (16 << 10))
+  assert.equal(kept, undefined)
 })

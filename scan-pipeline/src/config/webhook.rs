@@ -7,7 +7,8 @@ use super::text::{Secret, Text};
 use crate::Result;
 use crate::workflow::Step;
 
-/// A webhook. Its address can be a secret by itself, so it shows itself as it stands in the file.
+/// A webhook. Its address can be a secret by itself, so it shows itself as it stands in the file, and by its host alone
+/// where there is none.
 #[derive(Debug, Clone)]
 #[cfg_attr(not(feature = "webhook"), allow(dead_code, reason = "it is checked all the same, and refused"))]
 pub(super) struct WebhookSpec {
@@ -30,7 +31,7 @@ pub(super) fn webhook(step: &Section<'_>) -> Option<WebhookSpec> {
     let secrets = step.texts("secrets");
     let spec = WebhookSpec {
         url: Secret::new(url.as_ref().map(|url| url.value.clone()).unwrap_or_default()),
-        shown: url.as_ref().map(|url| url.written.clone()).unwrap_or_default(),
+        shown: url.as_ref().map(|url| shown(step, url)).unwrap_or_default(),
         headers: step.section("headers").map(|section| headers(&section)).unwrap_or_default(),
         event_type: step.text("event_type").map(|text| text.value),
         with_outputs: step.flag("with_outputs").unwrap_or_default(),
@@ -55,9 +56,19 @@ pub(super) fn webhook(step: &Section<'_>) -> Option<WebhookSpec> {
     Some(spec)
 }
 
+/// What others may read of an address.
+fn shown(step: &Section<'_>, url: &Text) -> String {
+    if step.reader.environment.is_some() {
+        return url.written.clone();
+    }
+    let parsed = url::Url::parse(&url.value).ok();
+    let host = parsed.as_ref().and_then(|url| Some((url.scheme(), url.host_str()?)));
+    host.map_or_else(|| String::from("..."), |(scheme, host)| format!("{scheme}://{host}/..."))
+}
+
 fn address(step: &Section<'_>, url: &Text, spec: &WebhookSpec) -> Option<()> {
     let wrong = |why: &str| {
-        url.mistake(step.reader, format!("`{}` {why}", url.written));
+        url.mistake(step.reader, format!("`{}` {why}", spec.shown));
         None
     };
     let Ok(parsed) = url::Url::parse(&url.value) else { return wrong("is no address: write https://host/path") };

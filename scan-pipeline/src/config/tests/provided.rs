@@ -96,6 +96,26 @@ fn texts_are_taken_as_they_are() {
     assert!(config.warnings().iter().all(|warning| !warning.message.contains("secret")), "{:?}", config.warnings());
 }
 
+#[cfg(feature = "webhook")]
+#[test]
+fn addresses_that_may_be_secrets_are_not_shown() {
+    let dir = folder();
+    let explained = |url: &str| {
+        let mut settings = settings();
+        settings["workflow"]["report"]["steps"] =
+            json!([{ "do": "notify", "url": url, "secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"] }]);
+        Config::from_value(&settings, dir.path(), provided()).map(|config| config.explain().join("\n"))
+    };
+    let lines = explained("https://hooks.example.com/services/hunter2").expect("settings");
+    assert!(lines.contains("https://hooks.example.com/...") && !lines.contains("hunter2"), "{lines}");
+    for wrong in
+        ["ftp://hooks.example.com/hunter2", "http://hooks.example.com/hunter2", "https://u:hunter2@h/", "hunter2"]
+    {
+        let why = explained(wrong).expect_err("no address of a webhook").to_string();
+        assert!(why.contains("steps[0].url") && !why.contains("hunter2"), "{why}");
+    }
+}
+
 #[tokio::test]
 async fn an_engine_alone() {
     let base = std::path::Path::new("/");
