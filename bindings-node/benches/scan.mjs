@@ -4,7 +4,7 @@
 //   cargo run --release -p scan-pipeline-benches --bin side-by-side -- --quick   # makes definitions and files, too
 //   cargo build --release -p scan-pipeline-node --example call
 //   cd bindings-node && npm run build -- --release
-//   node benches/scan.mjs [--rounds 10] [--every 4] [--threads 1] [--clamd SOCKET,PID]
+//   node benches/scan.mjs [--rounds 10] [--every 4] [--threads 1] [--profile debug] [--clamd SOCKET,PID]
 //
 // The two sides are two processes with the same definitions, and take turns in the order A-B-B-A. `--clamd` needs
 // `npm install clamscan` somewhere above, and a clamd with the same definitions; its own processor time is counted, too.
@@ -23,6 +23,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target')
 const { values } = parseArgs({ options: {
   rounds: { type: 'string', default: '10' }, every: { type: 'string', default: '4' }, threads: { type: 'string', default: '1' }, clamd: { type: 'string' },
+  profile: { type: 'string', default: 'release' },
 } })
 const [rounds, every, threads] = [values.rounds, values.every, values.threads].map(Number)
 const definitions = join(target, 'bench-definitions')
@@ -59,7 +60,7 @@ const scanStream = async (bytes) => {
   if ((await scanner.scan(Readable.from([bytes]), { name: 'a.bin' })).verdict.status !== 'clean') throw new Error('a file of the benches is not clean')
 }
 
-const rust = spawn(join(target, 'release', 'examples', 'call'), [definitions, String(threads), ...paths], { stdio: ['pipe', 'pipe', 'inherit'] })
+const rust = spawn(join(target, values.profile, 'examples', 'call'), [definitions, String(threads), ...paths], { stdio: ['pipe', 'pipe', 'inherit'] })
 const lines = createInterface(rust.stdout)[Symbol.asyncIterator]()
 await lines.next()
 const sides = {

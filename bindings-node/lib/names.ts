@@ -2,7 +2,18 @@
 
 type Json = unknown
 
-const toCamel = (name: string) => name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+/** Reports have some fifty names, over and over. */
+const CAMEL = new Map<string, string>()
+
+function toCamel(name: string): string {
+  let out = CAMEL.get(name)
+  if (out === undefined) {
+    out = name.replace(/_([a-z0-9])/g, (_, letter: string) => letter.toUpperCase())
+    if (CAMEL.size < 1000) CAMEL.set(name, out)
+  }
+  return out
+}
+
 const toSnake = (name: string) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
 /** The same value with keys in camelCase. What is under a key of `kept` is somebody else's and stays as it is. */
@@ -35,13 +46,16 @@ function rename(
   if (Array.isArray(value)) return value.map((item) => rename(item, name, treat, set))
   if (value === null || typeof value !== 'object') return value
   const out: Record<string, Json> = {}
-  for (const [key, inner] of Object.entries(value)) {
+  for (const key of Object.keys(value)) {
+    const inner = (value as Record<string, Json>)[key]
     if (inner === undefined) continue
     const to = keepKeys ? key : name(key)
     const how = keepKeys ? 'renamed' : treat(to)
     const renamed = how === 'whole' ? inner : rename(inner, name, treat, set, how === 'keys')
-    // `__proto__` as a key would set a prototype.
-    Object.defineProperty(out, to, { value: keepKeys ? renamed : set(to, renamed), enumerable: true, writable: true, configurable: true })
+    const put = keepKeys ? renamed : set(to, renamed)
+    // An assignment to this one would set a prototype.
+    if (to === '__proto__') Object.defineProperty(out, to, { value: put, enumerable: true, writable: true, configurable: true })
+    else out[to] = put
   }
   return out
 }

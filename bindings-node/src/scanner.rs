@@ -27,6 +27,8 @@ use crate::runtime::{promise, runtime};
 use crate::settings::Settings;
 use crate::ticket::Ticket;
 
+/// The digest of so many bytes takes less time than handing them to another thread.
+const SMALL: u64 = 64 << 10;
 /// Files that are taken in at once.
 const FILES: usize = 64;
 
@@ -306,7 +308,10 @@ impl Shared {
                     let why = format!("the content has {} bytes, and the limit is {most} bytes", bytes.len());
                     return Err(Error::new(ErrorKind::TooLarge, why));
                 }
-                // Its digest is taken where it keeps nobody waiting.
+                if (bytes.len() as u64) <= SMALL {
+                    return Ok(Content::from_bytes(bytes));
+                }
+                // The digest is taken where it keeps nobody waiting.
                 let taken = tokio::task::spawn_blocking(move || Content::from_bytes(bytes)).await;
                 taken.map_err(|why| Error::new(ErrorKind::Panicked, "the content was not taken in").with_source(why))
             }
