@@ -50,7 +50,7 @@ export async function call<T>(
   const ticket = new addon.Ticket()
   const size = options.size ?? (taken.kind === 'parts' ? taken.size : undefined)
   const request = JSON.stringify({
-    name: lastPart(options.name ?? ('name' in taken ? taken.name : undefined) ?? ''),
+    name: lastPart(options.name ?? ('name' in taken ? taken.name : undefined) ?? '').toWellFormed(),
     timeout_ms: options.timeout, announced: size, ...more,
   })
   const total = taken.kind === 'bytes' ? taken.bytes.length : size
@@ -133,10 +133,20 @@ function slices(bytes: Uint8Array) {
 /** Hands the parts over until the source has ended or nobody wants more. */
 async function feed<T>(answer: Promise<T>, intake: Intake, ticket: Ticket, parts: { next(): Promise<unknown>; abandon(reason: unknown): void }): Promise<T> {
   // The answer may come before the source ends: too large, cancelled, timed out. A source that is stuck is left then.
-  const over = answer.then(() => OVER, () => OVER)
+  // One reaction for all parts: a race with each of them would keep every part until the answer is there.
+  let wake: (over: typeof OVER) => void = () => {}
+  let isOver = false
+  const over = answer.then(() => {}, () => {}).then(() => {
+    isOver = true
+    wake(OVER)
+  })
   try {
     for (;;) {
-      const part = await Promise.race([over, parts.next()])
+      const part = isOver ? OVER : await new Promise<unknown>((resolve, reject) => {
+        wake = resolve
+        parts.next().then(resolve, reject)
+      })
+      wake = () => {}
       if (part === OVER) break
       if (part === null) {
         await intake.end()
@@ -160,4 +170,4 @@ async function feed<T>(answer: Promise<T>, intake: Intake, ticket: Ticket, parts
   }
 }
 
-const OVER = Symbol('over')
+const OVER: unique symbol = Symbol('over')

@@ -4,11 +4,10 @@ import { ScanPipelineError } from './errors'
 import type { Report } from './report'
 import type { Scanner } from './scanner'
 
-/** A file as multer gives it, in memory or on disk. */
+/** A file as multer gives it from its memory storage. */
 export interface NestFile {
   readonly originalname: string
   readonly buffer?: Buffer
-  readonly path?: string
 }
 
 /**
@@ -41,12 +40,13 @@ export class ScanPipe implements PipeTransform {
   }
 
   async #scan(file: NestFile | undefined): Promise<NestFile & { report: Report }> {
-    const source = file?.buffer ?? (file?.path === undefined ? undefined : { path: file.path })
-    if (file === undefined || source === undefined) {
-      throw new ScanPipelineError('invalid_input', 'the request has no file', { statusCode: 400 })
+    if (file === undefined) throw new ScanPipelineError('invalid_input', 'the request has no file', { statusCode: 400 })
+    // What lies in a folder can be another file by the time that somebody opens it, and nobody would clear it away.
+    if (file.buffer === undefined) {
+      throw new ScanPipelineError('config', 'the file is not in memory: leave out `dest` and disk storage, or use scanStorage of scan-pipeline/multer')
     }
-    const report = await this.#scanner.scan(source, { name: file.originalname, ...this.#options })
-    report.throwForVerdict(file.originalname)
-    return Object.assign(file, { report })
+    const scanned = await this.#scanner.scan(file.buffer, { name: file.originalname, ...this.#options })
+    scanned.throwForVerdict(file.originalname)
+    return Object.assign(file, { report: scanned })
   }
 }

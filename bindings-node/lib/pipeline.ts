@@ -202,10 +202,12 @@ export class Pipeline implements AsyncDisposable {
    * clean. Steps that act on objects are skipped: an upload is none yet.
    */
   async processUpload(source: Source, options: UploadOptions = {}): Promise<ProcessedUpload> {
-    const open = await this.#native()
     const { id } = options
     if (id !== undefined && typeof id !== 'string') throw new ScanPipelineError('invalid_input', 'id is a text')
-    const taker = { parts: (intake: never, request: string, ticket: never) => open.processUpload(intake, request, ticket) }
+    // The source is taken first: it may fail while the store opens, when nobody else would hear of it.
+    const taker = {
+      parts: async (intake: never, request: string, ticket: never) => (await this.#native()).processUpload(intake, request, ticket),
+    }
     return new ProcessedUpload(await call(taker, source, options, { id }), options.name ?? '')
   }
 
@@ -323,7 +325,7 @@ export class Pipeline implements AsyncDisposable {
         const value = await handlers.get(handler)!(scanned, camel(step, new Set(['outputs'])) as StepContext)
         return answer(handler, value)
       } catch (error) {
-        return JSON.stringify({ error: told(error) })
+        return json({ error: told(error) })
       }
     }
   }
@@ -331,6 +333,8 @@ export class Pipeline implements AsyncDisposable {
   async #cancellable<T>(signal: AbortSignal | undefined, work: (open: NativePipeline, ticket: InstanceType<typeof addon.Ticket>) => Promise<T>): Promise<T> {
     signal?.throwIfAborted()
     const open = await this.#native()
+    // A signal that was aborted meanwhile tells it nobody any more.
+    signal?.throwIfAborted()
     const ticket = new addon.Ticket()
     const abort = () => ticket.cancel()
     signal?.addEventListener('abort', abort, { once: true })
@@ -386,15 +390,20 @@ function wantedJson(object: Wanted): string {
   return JSON.stringify({ bucket, key, version, etag })
 }
 
+/** JSON that others can read: half of a surrogate pair, as a cut text has it, is no text to them. */
+function json(value: unknown): string {
+  return JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'string' ? inner.toWellFormed() : inner))
+}
+
 function answer(handler: string, value: unknown): string {
   let text: string | undefined
   try {
-    text = JSON.stringify({ value: value ?? null })
+    text = json({ value: value ?? null })
     if (typeof value === 'function' || typeof value === 'symbol') throw new TypeError(`it is a ${typeof value}`)
   } catch (error) {
     // It will answer the same the next time.
     const why = error instanceof Error ? error.message : String(error)
-    return JSON.stringify({ error: { message: `the answer of the handler ${handler} cannot be kept as JSON: ${why}`, retryable: false } })
+    return json({ error: { message: `the answer of the handler ${handler} cannot be kept as JSON: ${why}`, retryable: false } })
   }
   return text
 }

@@ -36,7 +36,7 @@ const invalid = (message: string) => new ScanPipelineError('invalid_input', mess
 /** Finds out what a source is. */
 export function take(source: unknown): Taken {
   if (source instanceof Uint8Array) return { kind: 'bytes', bytes: own(source) }
-  if (source instanceof ArrayBuffer) return { kind: 'bytes', bytes: new Uint8Array(source) }
+  if (source instanceof ArrayBuffer) return { kind: 'bytes', bytes: whole(source) }
   if (ArrayBuffer.isView(source)) {
     return { kind: 'bytes', bytes: own(new Uint8Array(source.buffer, source.byteOffset, source.byteLength)) }
   }
@@ -59,6 +59,7 @@ export function take(source: unknown): Taken {
   if (isReadable(source)) {
     fresh(source)
     if (source.destroyed || source.readableEnded) throw invalid('the stream is closed')
+    if (source.listenerCount('readable') > 0) throw invalid('somebody else reads the stream, so a scan would not see all of it')
     return { kind: 'parts', parts: readable(source) }
   }
   if (Symbol.asyncIterator in source) return { kind: 'parts', parts: iterated(source as AsyncIterable<unknown>) }
@@ -73,7 +74,20 @@ function fresh(stream: ReadableStream | Readable): void {
 
 /** Memory that other threads can write to is copied here, where that is defined. */
 function own(bytes: Uint8Array): Uint8Array {
-  return bytes.buffer instanceof ArrayBuffer ? bytes : new Uint8Array(bytes)
+  if (!(bytes.buffer instanceof ArrayBuffer)) return new Uint8Array(bytes)
+  // Memory that was given away shows itself as nothing at all, which is no content.
+  if (bytes.byteLength === 0) whole(bytes.buffer)
+  return bytes
+}
+
+/** All of a buffer that is still there, and as large as it was made. */
+function whole(buffer: ArrayBuffer): Uint8Array {
+  if ('resizable' in buffer && buffer.resizable === true) throw invalid('a buffer that can be resized is no content: copy it first')
+  try {
+    return new Uint8Array(buffer)
+  } catch (cause) {
+    throw new ScanPipelineError('invalid_input', 'the bytes were transferred to somebody else, and are not here any more', { cause })
+  }
 }
 
 function file(path: unknown): Taken {
@@ -103,11 +117,24 @@ function web(stream: ReadableStream<unknown>): Parts {
 }
 
 function readable(stream: Readable): Parts {
+  // Who else reads the stream takes parts away from us. Each part is told to these listeners, whoever took it; with the
+  // first of them the second does not set the stream flowing.
+  let [told, taken] = [0, 0]
+  const tell = () => { told++ }
+  const still = () => {}
+  stream.on('readable', still)
+  stream.on('data', tell)
   const parts = stream[Symbol.asyncIterator]()
   return {
     next: async () => {
       const { done, value } = await parts.next()
-      if (done !== true) return value
+      if (done !== true) {
+        taken++
+        return value
+      }
+      stream.off('readable', still)
+      stream.off('data', tell)
+      if (told > taken) throw invalid('somebody else has read parts of the stream, so the scan did not see all of it')
       // Parsers of uploads end a file that is over their limit as if it were whole.
       if ('truncated' in stream && stream.truncated === true) {
         throw new ScanPipelineError('too_large', 'the upload is over the limit of its parser, which has cut it off')
@@ -122,14 +149,20 @@ function readable(stream: Readable): Parts {
       }
       // Part of a request that is still to be answered, on a connection that others will use: what is left of it has to
       // be read by somebody. The iterator that waits here would keep it from flowing.
+      stream.off('data', tell)
       stream.removeAllListeners('readable')
       setImmediate(() => stream.resume())
     },
   }
 }
 
+/** Iterators that were taken: what is left of one is not the whole. */
+const TAKEN = new WeakSet<object>()
+
 function iterated(source: AsyncIterable<unknown>): Parts {
   const parts = source[Symbol.asyncIterator]()
+  if (TAKEN.has(parts)) throw invalid('the iterator was scanned before, so a scan would not see all of it')
+  TAKEN.add(parts)
   return {
     next: async () => {
       const { done, value } = await parts.next()
@@ -142,7 +175,7 @@ function iterated(source: AsyncIterable<unknown>): Parts {
 /** A part of a stream as bytes. */
 export function bytesOf(part: unknown): Uint8Array {
   if (part instanceof Uint8Array) return own(part)
-  if (part instanceof ArrayBuffer) return new Uint8Array(part)
+  if (part instanceof ArrayBuffer) return whole(part)
   if (ArrayBuffer.isView(part)) return own(new Uint8Array(part.buffer, part.byteOffset, part.byteLength))
   const what = typeof part === 'string' ? 'texts (was setEncoding called?)' : `parts of the type ${part === null ? 'null' : typeof part}`
   throw invalid(`the stream gives ${what}, and not bytes`)

@@ -84,5 +84,7 @@ impl Feed {
     /// There will be no more, and it is not whole.
     fn abandon(&self) {
         self.sender().take();
+        // Where nobody came for it, so that whoever waits for room hears of the end.
+        self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

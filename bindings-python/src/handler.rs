@@ -83,6 +83,13 @@ impl Call {
     }
 }
 
+impl Drop for Call {
+    /// Nobody is left who could answer.
+    fn drop(&mut self) {
+        self.answer(Err(HandlerError::retryable("the handler ended without an answer")));
+    }
+}
+
 /// Tells the handler when nobody waits for it any more.
 struct Waiting {
     state: Arc<Mutex<State>>,

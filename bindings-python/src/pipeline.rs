@@ -301,6 +301,16 @@ pub(crate) struct Work {
 
 #[pymethods]
 impl Work {
+    /// Opens the queue.
+    #[pyo3(signature = (callback=None))]
+    fn open(&self, callback: Option<Py<PyAny>>) -> PyResult<Job> {
+        let inner = Arc::clone(&self.inner);
+        Job::start(callback, |_| async move {
+            inner.queue().await?;
+            Ok(nothing())
+        })
+    }
+
     /// Works until `stop` is called. The result is JSON: counts of messages.
     #[pyo3(signature = (callback=None))]
     fn run(&self, callback: Option<Py<PyAny>>) -> PyResult<Job> {

@@ -292,3 +292,58 @@ class TestBadInput:
     def test_a_timeout_of_nothing_is_never_clean(self, scanner: SyncScanner) -> None:
         with pytest.raises(ScanTimeout):
             scanner.scan(CONTENT, timeout=0)
+
+
+def test_nothing_to_read_yet_is_no_end(scanner: SyncScanner) -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    try:
+        os.write(writing, b"the beginning alone")
+        with open(reading, "rb", buffering=0) as file, pytest.raises(BlockingIOError):
+            scanner.scan(file)
+    finally:
+        os.close(writing)
+
+
+async def test_async_files_are_refused(path: pathlib.Path) -> None:
+    class File:
+        """As aiofiles has them: what lies below may not have all that was written."""
+
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def fileno(self) -> int:
+            return int(self._file.fileno())
+
+        async def read(self, size: int = -1) -> bytes:
+            return bytes(self._file.read(size))
+
+        def __aiter__(self) -> Any:
+            return self
+
+    with path.open("rb") as file:
+        async with Scanner.open(DEFINITIONS) as scanner:
+            with pytest.raises(TypeError, match="async file"):
+                await scanner.scan(File(file))
+
+
+def test_a_wrapper_is_read_and_not_what_it_wraps(scanner: SyncScanner, tmp_path: pathlib.Path) -> None:
+    class Decrypting:
+        def __init__(self, file: Any) -> None:
+            self._file = file
+
+        def fileno(self) -> int:
+            return int(self._file.fileno())
+
+        def read(self, size: int = -1) -> bytes:
+            return bytes(byte ^ 7 for byte in self._file.read(size))
+
+    path = tmp_path / "sealed"
+    path.write_bytes(bytes(byte ^ 7 for byte in CONTENT))
+    with path.open("rb") as file:
+        same(scanner.scan(Decrypting(file)))
+
+
+def test_a_feed_that_nobody_takes_keeps_nobody_waiting(scanner: SyncScanner) -> None:
+    with pytest.raises(TypeError):
+        scanner.scan(iter([bytes(1 << 20)] * 40), timeout="30")  # type: ignore[arg-type]

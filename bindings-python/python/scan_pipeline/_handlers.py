@@ -37,11 +37,12 @@ class Runner:
                 if is_async:
                     self.loop.call_soon_threadsafe(self._start, handler, request, call)
                 else:
-                    name, arguments = f"scan_pipeline-{handler!r}", (handler, request, call)
-                    threading.Thread(target=self._run, args=arguments, name=name, daemon=True).start()
+                    # Not by the handler's repr, which may hold what nobody should read in a log.
+                    arguments = (handler, request, call)
+                    threading.Thread(target=self._run, args=arguments, name="scan_pipeline-handler", daemon=True).start()
             except RuntimeError as why:
                 # The loop is closed, or the interpreter ends: the next process that opens the store takes the step up.
-                call.fail(f"the application stops: {why}", True)
+                _tell(call, f"the application stops: {why}", True)
 
         return dispatch
 
@@ -57,7 +58,7 @@ class Runner:
                 try:
                     self.loop.call_soon_threadsafe(self._await, output, call)
                 except RuntimeError as gone:
-                    call.fail(f"the application stops: {gone}", True)
+                    _tell(call, f"the application stops: {gone}", True)
             else:
                 _done(call, output)
 
@@ -73,7 +74,7 @@ class Runner:
             try:
                 _done(call, await output)
             except asyncio.CancelledError:
-                call.fail("the handler was cancelled", True)
+                _tell(call, "the handler was cancelled", True)
                 raise
             except BaseException as why:
                 _fail(call, why)
@@ -104,16 +105,21 @@ def _done(call: _native.Call, output: Any) -> None:
         text = json.dumps(output, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as why:
         # The effect has been had, so another call would have it twice, for the same answer.
-        call.fail(f"the handler returned what JSON cannot hold: {why}", False)
+        _tell(call, f"the handler returned what JSON cannot hold: {why}", False)
     else:
         call.done(text)
 
 
 def _fail(call: _native.Call, why: BaseException) -> None:
     if isinstance(why, HandlerError):
-        call.fail(str(why), why.retryable, why.after)
+        _tell(call, str(why), why.retryable, why.after)
         return
     cls = type(why)
     name = cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
     retryable = why.retryable if isinstance(why, ScanPipelineError) else True
-    call.fail(f"{name}: {why}", retryable)
+    _tell(call, f"{name}: {why}", retryable)
+
+
+def _tell(call: _native.Call, message: str, retryable: bool, after: float | None = None) -> None:
+    # Half of a surrogate pair, as a cut text has it, is no text to anybody else.
+    call.fail(message.encode("utf-8", "backslashreplace").decode("utf-8"), retryable, after)

@@ -6,9 +6,12 @@ afterwards is what was scanned, and a file that was read to its end before does 
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import io
 import os
 import stat
+import tempfile
 from collections.abc import AsyncIterable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +88,11 @@ def _classify(source: Any) -> tuple[Source, str]:
                 raise ValueError("the upload is closed")
             found, given = _file(inner)
             return found, _name(source, "filename") or _name(source) or given
-    if callable(getattr(source, "read", None)):
+    if callable(read := getattr(source, "read", None)) and not inspect.iscoroutinefunction(read):
         return _file(source)
     if isinstance(source, AsyncIterable):
+        if callable(read) and not isinstance(source, asyncio.StreamReader):
+            raise TypeError("an async file may have been read from, and lends what it wraps: pass its path, or await its read()")
         return AsyncParts(source), _name(source)
     if isinstance(source, Iterable) and not isinstance(source, dict):
         return Parts(source), _name(source)
@@ -120,8 +125,11 @@ def _descriptor(file: Any) -> int | None:
     except (AttributeError, OSError):
         return None
     # A file that unpacks or decrypts on the way (gzip.open, zipfile) lends its descriptor, too.
-    layer = getattr(file, "file", file) if hasattr(file, "_rolled") or hasattr(file, "delete") else file
-    layer = getattr(layer, "_file", layer)
+    layer = file
+    if isinstance(file, tempfile.SpooledTemporaryFile):
+        layer = getattr(file, "_file", file)
+    elif hasattr(file, "delete"):  # tempfile.NamedTemporaryFile
+        layer = getattr(file, "file", file)
     plain = type(layer) in (io.BufferedReader, io.BufferedRandom) and type(layer.raw) is io.FileIO
     if not plain and type(layer) is not io.FileIO:
         return None
@@ -135,7 +143,13 @@ def _read(file: Any) -> Iterator[bytes]:
     if position is not None:
         file.seek(0)
     try:
-        while part := file.read(CHUNK):
+        while True:
+            part = file.read(CHUNK)
+            if part is None:
+                # Nothing yet is not the end, and what comes later was not scanned.
+                raise BlockingIOError("the file has nothing to read yet: open it in blocking mode, or read it to its end first")
+            if not part:
+                return
             yield part
     finally:
         if position is not None and not getattr(file, "closed", False):
@@ -178,9 +192,11 @@ def _read_descriptor(number: int) -> Iterator[bytes]:
 
 def _position(file: Any) -> int | None:
     try:
-        if not file.seekable():
+        if not getattr(file, "seekable", lambda: True)():
             return None
-        return int(file.tell())
+        position = int(file.tell())
+        file.seek(position)
+        return position
     except (AttributeError, OSError):
         return None
 

@@ -21,7 +21,7 @@ import threading
 from typing import Any
 
 from django.conf import settings
-from django.core.exceptions import SuspiciousOperation, ValidationError
+from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
 
@@ -98,6 +98,12 @@ class ScanningUploadHandler(FileUploadHandler):
 
     _feed: _native.Feed | None = None
     _job: _native.Job | None = None
+
+    def handle_raw_input(self, *args: Any, **kwargs: Any) -> None:
+        # The handlers that keep the bytes hand on none: behind one of them nothing would be scanned.
+        if self.request is not None and self.request.upload_handlers[0] is not self:
+            raise ImproperlyConfigured("ScanningUploadHandler has to be the first of the upload handlers")
+        super().handle_raw_input(*args, **kwargs)
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         super().new_file(*args, **kwargs)

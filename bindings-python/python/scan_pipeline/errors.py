@@ -83,7 +83,7 @@ class HandlerError(ScanPipelineError):
 
     def __init__(self, message: str = "", *, retryable: bool = True, after: float | None = None) -> None:
         super().__init__(message, kind="handler", retryable=retryable)
-        self.after = after
+        self.after = None if after is None else float(after)
 
 
 class _VerdictError(ScanPipelineError):

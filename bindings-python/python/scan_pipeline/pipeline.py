@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
@@ -21,6 +22,7 @@ from .workflow import Buckets, Workflow
 
 __all__ = ["Pipeline", "Upload", "Worker"]
 
+_log = logging.getLogger(__name__)
 _H = TypeVar("_H", bound=Handler)
 _LEAVE = "leave"
 
@@ -192,7 +194,7 @@ class Pipeline:
         after a verdict that the policy admits, and not before.
 
         ``source`` is what :meth:`Scanner.scan` takes. ``id`` is an identity of the application's: a second upload with it
-        is the same task if it has the same bytes, and is refused otherwise. ``size`` is what was announced; it has to be
+        and the same ``name`` is the same task if it has the same bytes, and is refused otherwise. ``size`` is what was announced; it has to be
         just that. Steps that act on objects are skipped: an upload is none yet.
         """
         found, name = _source.classify(source, name)
@@ -274,7 +276,10 @@ class Worker:
         self._native.stop()
 
     async def __aenter__(self) -> Worker:
+        # A queue that cannot be opened is said here, and not when the application ends.
+        await run(self._native.open)
         self._task = asyncio.create_task(self.run())
+        self._task.add_done_callback(_told)
         return self
 
     async def __aexit__(
@@ -283,6 +288,12 @@ class Worker:
         self.stop()
         if self._task is not None:
             self.worked = await self._task
+
+
+def _told(work: asyncio.Task[Worked]) -> None:
+    # Nobody may be waiting for it yet.
+    if not work.cancelled() and (error := work.exception()) is not None:
+        _log.error("a worker has ended: %s", error)
 
 
 class Upload:

@@ -50,7 +50,7 @@ class Step:
     """One step. Every function that makes one takes ``name`` (the journal knows it by that), ``retry`` and ``timeout`` in
     seconds."""
 
-    table: Mapping[str, Any]
+    table: Mapping[str, Any] = field(repr=False)
     """The step as the configuration file has it, but for the bucket of ``to``, which may be an address."""
 
 

@@ -35,6 +35,14 @@ fn detect_only(args: &[&str], files: &[(&str, &[u8])]) -> Said {
 }
 
 #[test]
+fn nothing_is_called_clean_where_nobody_looked_for_malware() {
+    let dir = folder(&[]);
+    let said = run(program().args(["scan", "--detect-only", "missing.txt"]).current_dir(dir.path()));
+    assert_eq!(said.code, 2, "{}", said.err);
+    assert!(said.out.contains("1 error") && !said.out.contains("clean"), "{}", said.out);
+}
+
+#[test]
 fn findings_in_a_zip_and_in_a_document_are_shown_masked() {
     let letter = Letter::new(11);
     let split = office::docx_split_runs(&format!("SSN: {} credit card {}", ssn(12), card(12)));

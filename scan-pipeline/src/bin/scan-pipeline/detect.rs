@@ -220,7 +220,7 @@ impl Run<'_> {
     fn conclude(&self) -> io::Result<()> {
         let mut out = io::stdout().lock();
         self.table.write(&mut out)?;
-        self.table.write_counts(&mut out, &self.counts, self.started.elapsed())?;
+        self.table.write_searched(&mut out, &self.counts, self.started.elapsed())?;
         writeln!(out, "Nobody looked for malware, and nothing was unpacked: without --detect-only both are done.")?;
         out.flush()
     }

@@ -250,19 +250,27 @@ impl Table {
         elapsed: Duration,
         engine: &EngineInfo,
     ) -> io::Result<()> {
-        self.write_counts(out, counts, elapsed)?;
+        let clean = format!("{} clean", text::number(counts.clean));
+        self.write_line(out, vec![clean], counts, elapsed)?;
         let built = engine.definitions_built().map(rfc3339);
         let day = built.as_deref().and_then(|time| time.get(..10)).unwrap_or("unknown date");
         let signatures = plural(u64::from(engine.signatures), "signature");
         writeln!(out, "libclamav {} with {signatures} of {day}", printable(&engine.library))
     }
 
-    /// How many of what, in one line. Of what was not looked at for malware none is called clean.
-    pub(crate) fn write_counts(&self, out: &mut impl Write, counts: &Counts, elapsed: Duration) -> io::Result<()> {
-        let mut parts = Vec::new();
-        if counts.searched + counts.packed == 0 {
-            parts.push(format!("{} clean", text::number(counts.clean)));
-        }
+    /// The totals of a search for sensitive data alone, which calls nothing clean.
+    pub(crate) fn write_searched(&self, out: &mut impl Write, counts: &Counts, elapsed: Duration) -> io::Result<()> {
+        self.write_line(out, Vec::new(), counts, elapsed)
+    }
+
+    /// How many of what, in one line.
+    fn write_line(
+        &self,
+        out: &mut impl Write,
+        mut parts: Vec<String>,
+        counts: &Counts,
+        elapsed: Duration,
+    ) -> io::Result<()> {
         for (count, what, style) in [
             (counts.infected, "infected", Label::Infected.style()),
             (counts.unscannable, "unscannable", Label::Unscannable.style()),
