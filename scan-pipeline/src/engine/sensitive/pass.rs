@@ -166,7 +166,7 @@ impl Rules<'_> {
 /// that begins first. A password goes after any key that it is. Whether a match goes depends on its neighbours alone
 /// and not on what became of those, so that nothing far away matters.
 pub(super) fn settle(raws: &mut Vec<Raw>) {
-    raws.sort_by_key(|raw| (raw.start, raw.source, raw.end));
+    raws.sort_unstable_by_key(|raw| (raw.start, raw.source, raw.end));
     raws.dedup_by_key(|raw| (raw.start, raw.source));
     if raws.len() < 2 {
         return;
