@@ -164,12 +164,16 @@ fn lengths(text: &[u8], start: usize) -> u32 {
 }
 
 /// The card that is a row of so many digits, from `start` on. `labelled` says whether something nearby tells of cards.
+#[inline]
 pub(super) fn find_row(text: &[u8], start: usize, size: usize, labelled: impl FnMut(usize) -> bool) -> Option<Raw> {
-    if (lengths(text, start) >> size) & 1 == 0 || !clear_left(text, start) {
-        return None;
-    }
+    // Inlined this far, where most rows end.
+    if (lengths(text, start) >> size) & 1 == 0 { None } else { row(text, start, size, labelled) }
+}
+
+#[inline(never)]
+fn row(text: &[u8], start: usize, size: usize, labelled: impl FnMut(usize) -> bool) -> Option<Raw> {
     let digits = text.get(start..start + size)?;
-    let fits = !is_date(digits);
+    let fits = clear_left(text, start) && !is_date(digits);
     fits.then(|| judge(text, digits, start, start + size, false, labelled))?
 }
 
