@@ -6,6 +6,7 @@
 //! an `@`, a mixture of cases or an unusual length is masked, whether or not a detector would have found it, and whatever
 //! its confidence; and so is what follows a name of secrets, and what a pattern of the user's own matches.
 
+use super::kernel::Triples;
 use super::kinds::Detector;
 use super::look::Source;
 use super::{Inner, tokens};
@@ -122,10 +123,25 @@ impl Secret {
         let told = self.words > 0 || self.same_line;
         self.words = self.words.saturating_sub(1);
         let lower = text[from..to].to_ascii_lowercase();
-        if Self::NAMES.iter().any(|name| lower.windows(name.len()).any(|part| part == name.as_bytes())) {
+        if Self::is_name(&lower) {
             (self.words, self.same_line) = (3, true);
         }
         told
+    }
+
+    /// Whether one of the names is in a word, which is in lower case.
+    fn is_name(lower: &[u8]) -> bool {
+        const BEGINNINGS: Triples = {
+            let (mut all, mut i) = (Triples::NONE, 0);
+            while i < Secret::NAMES.len() {
+                all = all.with(i, Secret::NAMES[i].as_bytes(), false);
+                i += 1;
+            }
+            all
+        };
+        let begins = |three: &[u8]| BEGINNINGS.may_begin([three[0], three[1], three[2]]);
+        let mut places = lower.windows(3).enumerate().filter(|(_, three)| begins(three));
+        places.any(|(place, _)| Self::NAMES.iter().any(|name| lower[place..].starts_with(name.as_bytes())))
     }
 }
 

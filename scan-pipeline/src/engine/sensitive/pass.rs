@@ -104,11 +104,13 @@ impl Rules<'_> {
             Kind::Phone => self.add(out, places, |place| {
                 phone::find_grouped(bytes, place - 3, |start, end| self.is_about(Topic::Phone, start, end))
             }),
-            Kind::Nine => self.add(out, places, |place| {
-                let start = place - 8;
-                let worth = self.is_enough(ssn::ROW) || self.may_be_about(start, place + 1);
-                worth.then(|| ssn::find_row(bytes, start, |start, end| self.is_about(Topic::Ssn, start, end)))?
-            }),
+            Kind::Nine => {
+                let always = self.is_enough(ssn::ROW) || self.text.header.is_some();
+                let worth = |place: &usize| always || self.near.has_letters(place - 8, place + 1);
+                self.add(out, places.filter(worth), |place| {
+                    ssn::find_row(bytes, place - 8, |start, end| self.is_about(Topic::Ssn, start, end))
+                });
+            }
             Kind::Ten => self.add(out, places, |place| {
                 let start = place - 8;
                 let size = if bytes[start] == b'1' { 11 } else { 10 };
@@ -155,6 +157,7 @@ impl Rules<'_> {
     }
 
     /// Whether there is anything that could.
+    #[inline]
     fn may_be_about(&self, start: usize, end: usize) -> bool {
         self.text.header.is_some() || self.near.has_letters(start, end)
     }
@@ -166,7 +169,7 @@ impl Rules<'_> {
 /// that begins first. A password goes after any key that it is. Whether a match goes depends on its neighbours alone
 /// and not on what became of those, so that nothing far away matters.
 pub(super) fn settle(raws: &mut Vec<Raw>) {
-    raws.sort_by_key(|raw| (raw.start, raw.source, raw.end));
+    raws.sort_unstable_by_key(|raw| (raw.start, raw.source, raw.end));
     raws.dedup_by_key(|raw| (raw.start, raw.source));
     if raws.len() < 2 {
         return;

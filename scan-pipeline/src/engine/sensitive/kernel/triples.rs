@@ -51,7 +51,7 @@ impl Triples {
 
     /// Whether a word may begin with these.
     #[inline(always)]
-    pub(super) fn may_begin(&self, bytes: [u8; 3]) -> bool {
+    pub(in super::super) fn may_begin(&self, bytes: [u8; 3]) -> bool {
         let groups = |i: usize| self.low[i][usize::from(bytes[i] & 15)] & self.high[i][usize::from(bytes[i] >> 4)];
         groups(0) & groups(1) & groups(2) != 0
     }

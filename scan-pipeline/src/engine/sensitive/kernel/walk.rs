@@ -104,7 +104,11 @@ macro_rules! walk {
                 if ninth != 0 {
                     let rows = Rows { ninth, from_two: from_two::<{ BEFORE - 8 }>(window) };
                     out.add(Kind::Nine, base, rows.nine(&digits));
-                    out.add(Kind::Ten, base, rows.ten(&digits));
+                    let ten = rows.ten(&digits);
+                    // Timestamps have ten digits, too, and begin with a one: here a branch is foreseen well.
+                    if ten != 0 {
+                        out.add(Kind::Ten, base, ten);
+                    }
                     out.add(Kind::Long, base, rows.long(&digits));
                 }
             }
