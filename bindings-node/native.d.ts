@@ -78,6 +78,8 @@ export declare class NativeUpload {
   get size(): number
   /** Bytes from `offset` on, `length` of them or as many as there are. */
   read(offset: number, length: number): Promise<Buffer>
+  /** Gives the content up, with the memory or the room on the disk that it takes. */
+  dispose(): void
   /** Writes the content to a file that is not there yet. */
   saveTo(path: Uint8Array): Promise<void>
 }

@@ -49,8 +49,8 @@ export function scanStorage(scanner: Pick<Scanner, 'scanUpload'>, options: ScanS
     _handleFile(request, file, done) {
       handle(request, file).then((info) => done(null, info), (error: unknown) => done(error))
     },
-    // Nothing lies anywhere: a content goes with the last one who holds it.
-    _removeFile(_request, _file, done) {
+    _removeFile(_request, file, done) {
+      (file as Express.Multer.File & Partial<ScannedFile>).content?.dispose()
       done(null)
     },
   }

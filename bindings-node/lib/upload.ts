@@ -45,6 +45,18 @@ export class Content {
     return native(() => this.#native.saveTo(typeof to === 'string' ? Buffer.from(to) : to))
   }
 
+  /**
+   * Gives up the memory or the room on the disk that the content takes, of which the garbage collector sees nothing: who
+   * keeps many of them should not wait for it. What is being read is read to its end.
+   */
+  dispose(): void {
+    this.#native.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+
   async *#parts(): AsyncGenerator<Buffer> {
     for (let at = 0; at < this.size;) {
       const part = await native(() => this.#native.read(at, PART))
@@ -81,5 +93,13 @@ export class Upload {
       throw new ScanPipelineError('denied', 'the policy does not hand the content on', { object: this.name })
     }
     return new Content(this.#native, this.report)
+  }
+  /** Gives the content up; see {@link Content.dispose}. */
+  dispose(): void {
+    this.#native.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
   }
 }

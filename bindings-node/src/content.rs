@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use futures_util::TryStreamExt;
 use napi::Env;
@@ -22,13 +23,17 @@ pub struct NativeUpload {
     verdict: &'static str,
     admitted: bool,
     name: String,
-    content: Content,
+    size: u64,
+    /// Until it is given up. It takes memory of the budget or room on the disk, of which JavaScript's collector sees nothing;
+    /// what nobody may have is not kept at all.
+    content: Mutex<Option<Content>>,
 }
 
 impl NativeUpload {
     pub(crate) fn new(name: String, report: &Report, admitted: bool, content: Content) -> Result<Self> {
         let verdict = report.verdict.status();
-        Ok(Self { report: json(report)?, task: None, verdict, admitted, name, content })
+        let (size, content) = (content.size(), Mutex::new(admitted.then_some(content)));
+        Ok(Self { report: json(report)?, task: None, verdict, admitted, name, size, content })
     }
 
     pub(crate) fn with_task(mut self, task: String) -> Self {
@@ -37,9 +42,10 @@ impl NativeUpload {
     }
 
     /// The gate: nobody gets at the content but through here.
-    fn content(&self) -> Result<&Content> {
+    fn content(&self) -> Result<Content> {
         if self.admitted {
-            return Ok(&self.content);
+            let content = self.content.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            return content.ok_or_else(|| Failure::closed("content"));
         }
         let why = format!("the content is {} and is not handed on", self.verdict);
         Err(Error::new(ErrorKind::Denied, why).about(self.name.as_str()).into())
@@ -69,13 +75,13 @@ impl NativeUpload {
     /// How many bytes there are.
     #[napi(getter)]
     pub fn size(&self) -> f64 {
-        self.content.size() as f64
+        self.size as f64
     }
 
     /// Bytes from `offset` on, `length` of them or as many as there are.
     #[napi(ts_return_type = "Promise<Buffer>")]
     pub fn read<'env>(&self, env: &'env Env, offset: f64, length: f64) -> napi::Result<Object<'env>> {
-        let content = self.content()?.clone();
+        let content = self.content()?;
         promise(env, async move {
             // A copy: JavaScript may write to what it gets, and others may be reading the content.
             let bytes = content.range(offset as u64, length as usize).await?;
@@ -83,10 +89,16 @@ impl NativeUpload {
         })
     }
 
+    /// Gives the content up, with the memory or the room on the disk that it takes.
+    #[napi]
+    pub fn dispose(&self) {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
     /// Writes the content to a file that is not there yet.
     #[napi(ts_return_type = "Promise<void>")]
     pub fn save_to<'env>(&self, env: &'env Env, path: &[u8]) -> napi::Result<Object<'env>> {
-        let (content, path) = (self.content()?.clone(), path_of(path));
+        let (content, path) = (self.content()?, path_of(path));
         promise(env, async move { save(&content, path).await })
     }
 }

@@ -205,3 +205,21 @@ test('progress is told, the end included', async () => {
   assert.deepEqual(last, { stage: 'done', bytes: bytes.length, total: bytes.length })
   for (const [index, { bytes: read }] of seen.entries()) assert.ok(index === 0 || read >= seen[index - 1].bytes)
 })
+
+test('a content that was given up takes nothing any more', async () => {
+  // One with a budget of its own, by settings that no other has.
+  const alone = await Scanner.open({ definitions, threads: 1, spool: { memory: '64MB' } })
+  const free = async () => (await alone.health()).memory.budgetFreeBytes
+  const before = await free()
+  const upload = await alone.scanUpload(Buffer.alloc(1 << 20, 'a'))
+  assert.equal(await free(), before - (1 << 20))
+  assert.equal((await upload.content.bytes()).length, 1 << 20)
+  upload.dispose()
+  upload.dispose()
+  assert.equal(await free(), before)
+  await assert.rejects(upload.content.bytes(), { code: 'closed' })
+  const refused = await alone.scanUpload(samples.infected.bytes)
+  assert.equal(refused.isAdmitted, false)
+  assert.equal(await free(), before)
+  await alone.close()
+})
