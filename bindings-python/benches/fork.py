@@ -1,9 +1,10 @@
-"""What forked workers share of an engine: the memory of each after so many scans, with a database of some hundred megabytes.
+"""What forked workers share of an engine: the memory of each after so many scans, with a database of some hundred
+megabytes.
 
     python benches/fork.py --definitions scan-pipeline/definitions --files DIR [--signatures 3000000]
 
-The files have to be infected by the definitions: a worker that says otherwise of one is counted. The database is made up
-(hashes of nothing) beside those definitions, in a folder of its own.
+The files have to be infected by the definitions: a worker that says otherwise of one is counted. The database is made
+up (hashes of nothing) beside those definitions, in a folder of its own.
 """
 
 from __future__ import annotations

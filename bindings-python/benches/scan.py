@@ -1,7 +1,9 @@
-"""What a scan costs from Python, beside the same call from Rust and, where one runs, beside clamd with the `clamd` package.
+"""What a scan costs from Python, beside the same call from Rust and, where one runs, beside clamd with the `clamd`
+package.
 
     cargo bench -p scan-pipeline-python --bench call --no-run   # then, with the wheel of `make wheel` installed:
-    python benches/scan.py --call target/release/deps/call-... --definitions DIR --files DIR [--clamd SOCKET] [--rounds N]
+    python benches/scan.py --call target/release/deps/call-... --definitions DIR --files DIR [--clamd SOCKET] [--rounds
+    N]
 
 CPU is that of all threads; for clamd it is that of this process and of the daemon together. Every second round is the
 other side's, so that a busy machine slows both.

@@ -105,8 +105,8 @@ impl Engine {
         if descriptor < 0 {
             return Err(PyValueError::new_err("a descriptor is not negative"));
         }
-        // SAFETY: the contract of this private method: the caller has duplicated the descriptor for us, and never uses the
-        // number again.
+        // SAFETY: the contract of this private method: the caller has duplicated the descriptor for us, and never uses
+        // the number again.
         let file = File::from(unsafe { OwnedFd::from_raw_fd(descriptor) });
         self.scan(Source::File(file), name, timeout, callback)
     }
@@ -142,7 +142,8 @@ impl Engine {
         Ok(text(json(&report)?))
     }
 
-    /// Takes the content in, whole. One that is known to be too large is not read; one that turns out to be is an error.
+    /// Takes the content in, whole. One that is known to be too large is not read; one that turns out to be is an
+    /// error.
     async fn take(&self, process: &'static Process, source: Source) -> Result<Taken, Error> {
         let max_size = self.limits.max_file_size;
         let options = SpoolOptions { max_size, dir: self.temp_dir.clone(), ..SpoolOptions::default() };

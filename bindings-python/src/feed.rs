@@ -16,8 +16,8 @@ use crate::job::{Job, flag};
 /// Parts that wait to be taken in; who hands over more has to wait.
 const PARTS: usize = 8;
 
-/// The two ends of a content on its way. Unless `finish` was called, its end is no end but a failure: what broke off was
-/// not scanned.
+/// The two ends of a content on its way. Unless `finish` was called, its end is no end but a failure: what broke off
+/// was not scanned.
 #[pyclass(frozen, module = "scan_pipeline._native")]
 pub(crate) struct Feed {
     sender: Mutex<Option<Sender<Bytes>>>,

@@ -11,8 +11,8 @@ use tokio::sync::oneshot;
 
 use crate::process::Process;
 
-/// A handler of the application's. `dispatch` is called with the request as JSON and a [`Call`], on the thread that calls
-/// into Python, and only has to see to it that the handler runs somewhere else.
+/// A handler of the application's. `dispatch` is called with the request as JSON and a [`Call`], on the thread that
+/// calls into Python, and only has to see to it that the handler runs somewhere else.
 pub(crate) struct PyHandler {
     pub(crate) name: String,
     /// Shared, so that no thread of the runtime has to attach to count a reference.

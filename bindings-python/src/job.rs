@@ -148,8 +148,8 @@ impl Job {
         self.abort.abort();
     }
 
-    /// Waits for the end of a job without a callback; other threads of Python run meanwhile. A signal's exception cancels
-    /// it. The end is told once.
+    /// Waits for the end of a job without a callback; other threads of Python run meanwhile. A signal's exception
+    /// cancels it. The end is told once.
     fn wait<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
         if std::mem::replace(&mut self.shared.state().is_taken, true) {
             return Err(PyRuntimeError::new_err("the end of a job is told once"));

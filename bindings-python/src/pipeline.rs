@@ -45,8 +45,8 @@ struct Inner {
 
 #[pymethods]
 impl Pipeline {
-    /// Sets one up. `settings` is a configuration as JSON; `handlers` are those that its steps name, and `engine` takes the
-    /// place of the table `[engine]`.
+    /// Sets one up. `settings` is a configuration as JSON; `handlers` are those that its steps name, and `engine` takes
+    /// the place of the table `[engine]`.
     #[staticmethod]
     #[pyo3(signature = (settings, base, handlers, engine=None, callback=None))]
     fn open(

@@ -1,7 +1,7 @@
 //! What this process has of its own: a runtime, a thread that calls into Python, and the gate that a fork closes.
 //!
-//! Threads do not survive a fork, and locks of the parent's may have been held by them. So a child makes all of this anew
-//! and leaks what it inherited; the loaded engine, which is memory only, is shared copy-on-write.
+//! Threads do not survive a fork, and locks of the parent's may have been held by them. So a child makes all of this
+//! anew and leaks what it inherited; the loaded engine, which is memory only, is shared copy-on-write.
 
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::mpsc::{self, Sender};
@@ -57,8 +57,8 @@ impl Process {
         match CURRENT.compare_exchange(current, fresh, Ordering::AcqRel, Ordering::Acquire) {
             // SAFETY: it was made just now, and from here on it is never freed.
             Ok(_) => Ok(unsafe { &*fresh }),
-            // SAFETY: it came from here, for the pointer that another thread of this process stored. Ours is leaked: to end a
-            // runtime may block.
+            // SAFETY: it came from here, for the pointer that another thread of this process stored. Ours is leaked: to
+            // end a runtime may block.
             Err(other) => Ok(unsafe { &*other }),
         }
     }

@@ -37,7 +37,9 @@ def settled(form: dict[str, Any]) -> dict[str, Any]:
     if form["file_type"] != "CL_TYPE_MAIL":
         return form
     numberless = {
-        what: sorted(({**one, "layer_path": re.sub(r"/#\d+", "/#", one["layer_path"])} for one in verdict[what]), key=str)
+        what: sorted(
+            ({**one, "layer_path": re.sub(r"/#\d+", "/#", one["layer_path"])} for one in verdict[what]), key=str
+        )
         for what in ("threats", "reasons")
     }
     return {**form, "verdict": {**verdict, **numberless}}

@@ -75,9 +75,7 @@ def abort(url: str, field: str = "file") -> None:
         )
 
 
-def check(
-    url: str, encrypted: bytes, refused: int, too_large: int, log: pathlib.Path, field: str = "file"
-) -> None:
+def check(url: str, encrypted: bytes, refused: int, too_large: int, log: pathlib.Path, field: str = "file") -> None:
     clean = send(url, CLEAN, field=field)
     assert (clean.status_code, clean.json()["stored"]) == (200, len(CLEAN)), clean.text + log.read_text()
     assert clean.json()["name"] == "letter.txt"
@@ -120,7 +118,9 @@ def test_fastapi_with_a_body_that_is_the_file(fastapi: str, encrypted: bytes) ->
     assert httpx.put(url, content=OVERSIZE).status_code == 413
     place = urlsplit(url)
     with socket.create_connection((str(place.hostname), int(place.port or 0))) as connection:
-        connection.sendall(f"PUT {place.path} HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n".encode() + marker())
+        connection.sendall(
+            f"PUT {place.path} HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n".encode() + marker()
+        )
     assert httpx.put(url, content=CLEAN).status_code == 200
 
 
@@ -146,17 +146,15 @@ def test_django_with_the_validator(django_form: str, encrypted: bytes, log: path
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port, folder = free_port(), tmp_path_factory.mktemp("redis")
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    # Debian's redis-server is a service as well, which nobody wants from a test. What it runs is in redis-tools, under the
-    # name of one of its tools, and asks for its own name.
+    # Debian's redis-server is a service as well, which nobody wants from a test. What it runs is in redis-tools, under
+    # the name of one of its tools, and asks for its own name.
     program = shutil.which("redis-server") or shutil.which("redis-check-rdb")
     assert program, "redis is missing: scripts/setup.sh installs it"
     with running(command, port, folder / "log", executable=program):
         yield f"redis://127.0.0.1:{port}/0"
 
 
-def test_celery_with_a_broker(
-    broker: str, catalogue: pathlib.Path, tmp_path: pathlib.Path, log: pathlib.Path
-) -> None:
+def test_celery_with_a_broker(broker: str, catalogue: pathlib.Path, tmp_path: pathlib.Path, log: pathlib.Path) -> None:
     import os
     import signal
     import sys

@@ -94,7 +94,11 @@ def test_definitions_that_cannot_be_used(tmp_path: pathlib.Path) -> None:
             SyncScanner(wrong)
         assert isinstance(caught.value, ConfigError) and caught.value.kind == "definitions"
         assert wrong.name in str(caught.value)
-    settings: list[dict[str, Any]] = [{"threads": 0}, {"limits": Limits(max_recursion=0)}, {"limits": Limits(max_file_size="much")}]
+    settings: list[dict[str, Any]] = [
+        {"threads": 0},
+        {"limits": Limits(max_recursion=0)},
+        {"limits": Limits(max_file_size="much")},
+    ]
     for arguments in settings:
         with pytest.raises(ConfigError):
             SyncScanner(DEFINITIONS, **arguments)
@@ -199,7 +203,10 @@ def test_what_the_engine_says_is_logged(caplog: pytest.LogCaptureFixture, catalo
     with caplog.at_level(logging.INFO, "scan_pipeline"):
         with SyncScanner(DEFINITIONS, threads=1) as scanner:
             scanner.scan(catalogue / "hidden-truncated.xz")
-            wanted = {"scan_pipeline.clamav_core.engine": "definitions loaded", "scan_pipeline.libclamav": "premature end"}
+            wanted = {
+                "scan_pipeline.clamav_core.engine": "definitions loaded",
+                "scan_pipeline.libclamav": "premature end",
+            }
             give_up = time.monotonic() + 20
             while wanted and time.monotonic() < give_up:
                 said = {(record.name, record.getMessage()) for record in caplog.records}
@@ -428,8 +435,9 @@ def test_a_sync_handler_that_never_ends_keeps_nobody(tmp_path: pathlib.Path) -> 
             async with Scanner.open(DEFINITIONS, threads=1) as scanner:
                 workflow = Workflow("release").then(call("crm", retry=Retry(attempts=1), timeout=0.2))
                 pipeline = Pipeline(
-                    store=f"sqlite://{folder}/scan.db", scanner=scanner, buckets={"incoming": f"file://{folder}/incoming"},
-                    settings={"limits": {"settle": "0ms"}, "policy": {"infected": "leave", "unscannable": "leave"}},
+                    store=f"sqlite://{folder}/scan.db", scanner=scanner, buckets={"incoming":
+                    f"file://{folder}/incoming"}, settings={"limits": {"settle": "0ms"}, "policy": {"infected": "leave",
+                    "unscannable": "leave"}},
                 ).on("clean", workflow)
                 pipeline.handler("crm")(lambda scanned, step: threading.Event().wait())
                 async with pipeline:

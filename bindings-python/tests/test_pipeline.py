@@ -53,7 +53,9 @@ def make(scanner: SyncScanner, tmp_path: pathlib.Path, folders: dict[str, pathli
         # Files that were written a moment ago are waited for otherwise.
         settings = {"limits": {"settle": "0ms"}, **more.pop("settings", {})}
         buckets = {name: f"file://{folder}" for name, folder in folders.items()}
-        return Pipeline(store=f"sqlite://{tmp_path}/scan.db", scanner=scanner, buckets=buckets, settings=settings, **more)
+        return Pipeline(
+            store=f"sqlite://{tmp_path}/scan.db", scanner=scanner, buckets=buckets, settings=settings, **more
+        )
 
     return make
 
@@ -246,9 +248,13 @@ async def test_a_handler_that_never_ends_is_cut_off(make: Make, folders: dict[st
         await asyncio.wait_for(cancelled.wait(), 10)
 
 
-async def test_uploads_are_behind_the_gate(make: Make, catalogue: pathlib.Path, folders: dict[str, pathlib.Path]) -> None:
+async def test_uploads_are_behind_the_gate(
+    make: Make, catalogue: pathlib.Path, folders: dict[str, pathlib.Path]
+) -> None:
     told: list[str] = []
-    pipeline = make().on("clean", Workflow("release").then(call("note"))).on("infected", Workflow("alarm").then(call("note")))
+    pipeline = (
+        make().on("clean", Workflow("release").then(call("note"))).on("infected", Workflow("alarm").then(call("note")))
+    )
 
     @pipeline.handler("note")
     def note(scanned: Scanned, step: StepContext) -> None:
@@ -398,7 +404,10 @@ async def test_steps_are_those_of_the_configuration() -> None:
     pipeline = (
         Pipeline(store="sqlite://scan.db", buckets={"incoming": "s3://incoming"}, settings={"engine": {"clamav": {}}})
         .on("clean", Workflow("release").then(copy_to("s3://clean/2026/", timeout=5)).on_fatal(delete()))
-        .on("infected", Workflow("isolate").parallel([tag(), record("incoming")], notify("https://example.com", secrets="x")))
+        .on(
+            "infected",
+            Workflow("isolate").parallel([tag(), record("incoming")], notify("https://example.com", secrets="x")),
+        )
         .on("unscannable", None, reason="encrypted")
         .on_findings(None, detectors=["ssn"], min_confidence=0.8)
     )

@@ -48,8 +48,8 @@ fn word(truth: Truth) -> &'static str {
     }
 }
 
-/// The report in the form of `scan --json`, written down here once more: a second opinion on that form, too. What differs
-/// from scan to scan (the time it took) and what clamav-core does not know (a hash of settings) is left out.
+/// The report in the form of `scan --json`, written down here once more: a second opinion on that form, too. What
+/// differs from scan to scan (the time it took) and what clamav-core does not know (a hash of settings) is left out.
 fn form(report: &Report, sha256: &str) -> Value {
     let coverage = &report.coverage;
     let (status, threats, reasons) = match &report.verdict {

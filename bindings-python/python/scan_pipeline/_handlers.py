@@ -18,8 +18,8 @@ Handler = Callable[[Scanned, StepContext], Any]
 
 
 class Runner:
-    """Runs handlers: async ones on the event loop that opened the pipeline, sync ones each on a thread of its own, of which
-    there are as many as the pipeline has tasks at work. They keep no interpreter from ending."""
+    """Runs handlers: async ones on the event loop that opened the pipeline, sync ones each on a thread of its own, of
+    which there are as many as the pipeline has tasks at work. They keep no interpreter from ending."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -39,7 +39,9 @@ class Runner:
                 else:
                     # Not by the handler's repr, which may hold what nobody should read in a log.
                     arguments = (handler, request, call)
-                    threading.Thread(target=self._run, args=arguments, name="scan_pipeline-handler", daemon=True).start()
+                    threading.Thread(
+                        target=self._run, args=arguments, name="scan_pipeline-handler", daemon=True
+                    ).start()
             except RuntimeError as why:
                 # The loop is closed, or the interpreter ends: the next process that opens the store takes the step up.
                 _tell(call, f"the application stops: {why}", True)

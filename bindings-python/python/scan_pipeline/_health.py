@@ -91,7 +91,13 @@ def _stored_rar(name: bytes, data: bytes) -> bytes:
     """A RAR 4 archive of one stored member, which only an unpacker delivers as a layer."""
     crc = zlib.crc32(data)
     member = struct.pack("<IIBIIBBHI", len(data), len(data), 3, crc, 0x5A210000, 20, 0x30, len(name), 0o100644) + name
-    return b"Rar!\x1a\x07\x00" + _block(0x73, 0, bytes(6)) + _block(0x74, 0x8000, member) + data + _block(0x7B, 0x4000, b"")
+    return (
+        b"Rar!\x1a\x07\x00"
+        + _block(0x73, 0, bytes(6))
+        + _block(0x74, 0x8000, member)
+        + data
+        + _block(0x7B, 0x4000, b"")
+    )
 
 
 def _block(kind: int, flags: int, rest: bytes) -> bytes:

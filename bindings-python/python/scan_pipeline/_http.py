@@ -12,11 +12,13 @@ RETRY_AFTER = "5"
 def problem(error: ScanPipelineError) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers of the answer to an upload that is not handed on.
 
-    422 for what is infected or unscannable, 413 for what is too large, 408 for an upload that did not come, and 503 for a
-    scan that failed: nothing is known about the file then, and the message, which may name paths, stays in the log.
+    422 for what is infected or unscannable, 413 for what is too large, 408 for an upload that did not come, and 503 for
+    a scan that failed: nothing is known about the file then, and the message, which may name paths, stays in the log.
     """
     if isinstance(error, InfectedError):
-        threats = [{"signature": each.signature, "layer_path": each.layer_path} for each in error.report.verdict.threats]
+        threats = [
+            {"signature": each.signature, "layer_path": each.layer_path} for each in error.report.verdict.threats
+        ]
         return 422, {"error": "infected", "threats": threats}, {}
     if isinstance(error, UnscannableError):
         verdict = error.report.verdict

@@ -79,8 +79,8 @@ def _classify(source: Any) -> tuple[Source, str]:
         return Descriptor(source), ""
     if (data := _buffer(source)) is not None:
         return Data(data), ""
-    # What frameworks wrap around a file: Starlette's UploadFile and Django's UploadedFile (.file), Werkzeug's FileStorage
-    # (.stream). Their own `read` may be a coroutine.
+    # What frameworks wrap around a file: Starlette's UploadFile and Django's UploadedFile (.file), Werkzeug's
+    # FileStorage (.stream). Their own `read` may be a coroutine.
     for wrapped in ("file", "stream"):
         inner = getattr(source, wrapped, None)
         if inner is not None and callable(getattr(inner, "read", None)):
@@ -92,7 +92,9 @@ def _classify(source: Any) -> tuple[Source, str]:
         return _file(source)
     if isinstance(source, AsyncIterable):
         if callable(read) and not isinstance(source, asyncio.StreamReader):
-            raise TypeError("an async file may have been read from, and lends what it wraps: pass its path, or await its read()")
+            raise TypeError(
+                "an async file may have been read from, and lends what it wraps: pass its path, or await its read()"
+            )
         return AsyncParts(source), _name(source)
     if isinstance(source, Iterable) and not isinstance(source, dict):
         return Parts(source), _name(source)
@@ -147,7 +149,9 @@ def _read(file: Any) -> Iterator[bytes]:
             part = file.read(CHUNK)
             if part is None:
                 # Nothing yet is not the end, and what comes later was not scanned.
-                raise BlockingIOError("the file has nothing to read yet: open it in blocking mode, or read it to its end first")
+                raise BlockingIOError(
+                    "the file has nothing to read yet: open it in blocking mode, or read it to its end first"
+                )
             if not part:
                 return
             yield part

@@ -6,9 +6,9 @@
 ... def scan_upload(path):
 ...     scanning.scan(pathlib.Path(path)).raise_for_verdict()
 
-The definitions are loaded once, in the worker's main process before it forks (``worker_init``), so that the processes of
-the prefork pool share their memory. Where a task runs without a worker (``task_always_eager``), the first one loads them.
-"""
+The definitions are loaded once, in the worker's main process before it forks (``worker_init``), so that the processes
+of the prefork pool share their memory. Where a task runs without a worker (``task_always_eager``), the first one loads
+them. """
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = ["Scanning"]
 class Scanning:
     """A scanner for the life of a worker.
 
-    The arguments are those of :class:`SyncScanner`. ``scanner`` takes one that is open already, such as a double in tests.
-    """
+    The arguments are those of :class:`SyncScanner`. ``scanner`` takes one that is open already, such as a double in
+    tests. """
 
     def __init__(self, app: Celery | None = None, *, scanner: SyncScanner | None = None, **settings: Any) -> None:
         self._scanner = scanner

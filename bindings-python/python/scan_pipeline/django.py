@@ -10,8 +10,8 @@
 ... ]
 
 Both use one scanner, with the arguments of :class:`SyncScanner` from the setting ``SCAN_PIPELINE``, a dictionary, and
-``timeout`` for each scan in seconds. It is loaded when it is first used; call :func:`get_scanner` in ``wsgi.py`` so that
-the workers of ``gunicorn --preload`` share its memory.
+``timeout`` for each scan in seconds. It is loaded when it is first used; call :func:`get_scanner` in ``wsgi.py`` so
+that the workers of ``gunicorn --preload`` share its memory.
 """
 
 from __future__ import annotations

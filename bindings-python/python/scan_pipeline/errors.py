@@ -47,9 +47,7 @@ class ScanPipelineError(Exception):
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
-def _rebuild(
-    cls: type[ScanPipelineError], args: tuple[object, ...], state: dict[str, object]
-) -> ScanPipelineError:
+def _rebuild(cls: type[ScanPipelineError], args: tuple[object, ...], state: dict[str, object]) -> ScanPipelineError:
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)

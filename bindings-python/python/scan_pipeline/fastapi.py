@@ -62,7 +62,9 @@ class Scanning:
     def scanner(self) -> Scanner:
         """The scanner."""
         if self._scanner is None:
-            raise ScanPipelineError("the scanner is not open: pass lifespan=scanning.lifespan to FastAPI", kind="closed")
+            raise ScanPipelineError(
+                "the scanner is not open: pass lifespan=scanning.lifespan to FastAPI", kind="closed"
+            )
         return self._scanner
 
     async def check(self, source: Any, *, name: str | None = None) -> Report:

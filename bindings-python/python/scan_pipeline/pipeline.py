@@ -56,9 +56,10 @@ class Pipeline:
         accept_unproven: bool = False,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """``store`` is an address such as ``sqlite:///var/lib/app/scan.db`` or ``postgres://...``, and so is ``queue``, for
-        :meth:`work`. ``buckets`` gives addresses short names. ``settings`` are those of the configuration file, for what
-        has no argument here, such as ``{"limits": {"concurrency": 4}}``. Without a scanner, its ``[engine]`` is loaded.
+        """``store`` is an address such as ``sqlite:///var/lib/app/scan.db`` or ``postgres://...``, and so is ``queue``,
+        for :meth:`work`. ``buckets`` gives addresses short names. ``settings`` are those of the configuration file, for
+        what has no argument here, such as ``{"limits": {"concurrency": 4}}``. Without a scanner, its ``[engine]`` is
+        loaded.
 
         Nothing is checked before :meth:`open`.
         """
@@ -82,8 +83,8 @@ class Pipeline:
         *,
         reason: str | None = None,
     ) -> Pipeline:
-        """Says what follows from a verdict; ``None`` is nothing, and the object stays where it is. With ``reason`` it is
-        for what is unscannable for that reason, such as ``"encrypted"``."""
+        """Says what follows from a verdict; ``None`` is nothing, and the object stays where it is. With ``reason`` it
+        is for what is unscannable for that reason, such as ``"encrypted"``."""
         if verdict not in ("clean", "infected", "unscannable"):
             raise ValueError(f"there is no verdict {verdict!r}: clean, infected or unscannable")
         name = self._add(workflow)
@@ -108,10 +109,10 @@ class Pipeline:
     def handler(self, name: str) -> Callable[[_H], _H]:
         """A decorator: this callable is the handler that ``call(name)`` names.
 
-        It is called with (:class:`Scanned`, :class:`StepContext`), and gives what JSON can hold. It may be async, and runs
-        on the event loop that opened the pipeline, or sync, and runs on a thread. It may be called again after it had its
-        effect, with the same ``step.idempotency_key``. What it raises goes into the journal with its class and message, and
-        is retried as the step says, but for :class:`HandlerError` with ``retryable=False``.
+        It is called with (:class:`Scanned`, :class:`StepContext`), and gives what JSON can hold. It may be async, and
+        runs on the event loop that opened the pipeline, or sync, and runs on a thread. It may be called again after it
+        had its effect, with the same ``step.idempotency_key``. What it raises goes into the journal with its class and
+        message, and is retried as the step says, but for :class:`HandlerError` with ``retryable=False``.
         """
 
         def add(handler: _H) -> _H:
@@ -129,7 +130,9 @@ class Pipeline:
             raise TypeError(f"a workflow is a Workflow or None, not {type(workflow).__name__}")
         known = self._workflows.setdefault(workflow.name, workflow)
         if known != workflow:
-            raise ValueError(f"there is another workflow named {workflow.name!r}: the journal knows them by their names")
+            raise ValueError(
+                f"there is another workflow named {workflow.name!r}: the journal knows them by their names"
+            )
         return workflow.name
 
     def table(self) -> dict[str, Any]:
@@ -190,12 +193,12 @@ class Pipeline:
     async def process_upload(
         self, source: Any, *, name: str | None = None, id: str | None = None, size: int | None = None
     ) -> Upload:
-        """Takes an upload in, scans it, puts the report on record, and runs what follows. Its content is there to be read
-        after a verdict that the policy admits, and not before.
+        """Takes an upload in, scans it, puts the report on record, and runs what follows. Its content is there to be
+        read after a verdict that the policy admits, and not before.
 
-        ``source`` is what :meth:`Scanner.scan` takes. ``id`` is an identity of the application's: a second upload with it
-        and the same ``name`` is the same task if it has the same bytes, and is refused otherwise. ``size`` is what was announced; it has to be
-        just that. Steps that act on objects are skipped: an upload is none yet.
+        ``source`` is what :meth:`Scanner.scan` takes. ``id`` is an identity of the application's: a second upload with
+        it and the same ``name`` is the same task if it has the same bytes, and is refused otherwise. ``size`` is what
+        was announced; it has to be just that. Steps that act on objects are skipped: an upload is none yet.
         """
         found, name = _source.classify(source, name)
         native, feed = self._opened, _native.Feed()
@@ -217,8 +220,8 @@ class Pipeline:
 
     async def run(self, address: str) -> AsyncIterator[Progress]:
         """Processes every object under an address, such as ``s3://uploads/2026/``, or under a bucket's short name, and
-        tells of each as it is through. The work goes on while you are busy with one, up to 64 objects ahead; leaving the
-        loop stops it."""
+        tells of each as it is through. The work goes on while you are busy with one, up to 64 objects ahead; leaving
+        the loop stops it."""
         running = self._opened.run(address)
         try:
             while (text := await run(running.next)) is not None:

@@ -73,13 +73,14 @@ class Scanner(_Base):
     ) -> Opening:
         """Loads the definitions. Await it, or use it in ``async with``, which closes the scanner in the end.
 
-        The official definitions take seconds, and over a gigabyte of memory: open one scanner for the life of the process.
+        The official definitions take seconds, and over a gigabyte of memory: open one scanner for the life of the
+        process.
 
-        ``definitions`` is a folder of signature databases or one of them, or several; ``"auto"`` is where freshclam puts
-        the official ones. ``threads`` is how many scans run at once; as many as there are cores if not given. ``detect``
-        looks for sensitive data in the same pass: ``"all"``, or names such as ``["ssn", "credit_card"]``. ``temp_dir`` is
-        where archives are unpacked. ``settings`` is the table ``[engine]`` of a configuration file, for what has no
-        argument here.
+        ``definitions`` is a folder of signature databases or one of them, or several; ``"auto"`` is where freshclam
+        puts the official ones. ``threads`` is how many scans run at once; as many as there are cores if not given.
+        ``detect`` looks for sensitive data in the same pass: ``"all"``, or names such as ``["ssn", "credit_card"]``.
+        ``temp_dir`` is where archives are unpacked. ``settings`` is the table ``[engine]`` of a configuration file, for
+        what has no argument here.
 
         Raises :class:`ConfigError` for settings that cannot be used, and :class:`DefinitionsError` for definitions that
         are missing, empty or malformed.
@@ -97,16 +98,17 @@ class Scanner(_Base):
     async def scan(self, source: Any, *, name: str | None = None, timeout: float | None = None) -> Report:
         """Scans a content to its end, and only then says anything about it.
 
-        ``source`` is bytes (not copied) or another buffer (copied), a path, a binary file, a file descriptor, an upload of
-        Starlette, Werkzeug or Django, or an iterable of bytes, sync or async. Files are scanned from their beginning,
-        wherever their position is, and it stays. A sync file or iterable that has to be read is read on another thread.
+        ``source`` is bytes (not copied) or another buffer (copied), a path, a binary file, a file descriptor, an upload
+        of Starlette, Werkzeug or Django, or an iterable of bytes, sync or async. Files are scanned from their
+        beginning, wherever their position is, and it stays. A sync file or iterable that has to be read is read on
+        another thread.
 
         ``name`` is what layer paths begin with, by default that of the file; signatures can look at its ending.
         ``timeout`` is in seconds, and counts from now: a scan that it cuts short is unscannable (``timed_out``).
 
         A file or buffer above ``max_file_size`` is unscannable (``too_large``). A stream above it raises
-        :class:`LimitError`, and one that stalls, or has not ended in time, :class:`ScanTimeout`. An exception of the source
-        comes through as it is. Cancelling the task cancels the scan.
+        :class:`LimitError`, and one that stalls, or has not ended in time, :class:`ScanTimeout`. An exception of the
+        source comes through as it is. Cancelling the task cancels the scan.
         """
         engine = self._engine
         found, name = _source.classify(source, name)

@@ -16,8 +16,8 @@ Definitions = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
 class Limits:
     """How much one scan may cost. Content beyond a limit is unscannable, never clean.
 
-    Sizes are bytes, or text such as ``"25MB"``; times are seconds, or text such as ``"30s"``. What is not given is as in
-    the Rust library: 100 MiB a file, 400 MiB a scan, 17 levels, 10,000 layers, 120 seconds.
+    Sizes are bytes, or text such as ``"25MB"``; times are seconds, or text such as ``"30s"``. What is not given is as
+    in the Rust library: 100 MiB a file, 400 MiB a scan, 17 levels, 10,000 layers, 120 seconds.
     """
 
     max_file_size: int | str | None = None

@@ -27,8 +27,8 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How often a step is tried, and how long it waits in between: ``initial`` seconds, ``factor`` times more after each
-    attempt, ``cap`` seconds at most. What is not given is as in the Rust library."""
+    """How often a step is tried, and how long it waits in between: ``initial`` seconds, ``factor`` times more after
+    each attempt, ``cap`` seconds at most. What is not given is as in the Rust library."""
 
     attempts: int | None = None
     initial: float | str | None = None
@@ -47,8 +47,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. Every function that makes one takes ``name`` (the journal knows it by that), ``retry`` and ``timeout`` in
-    seconds."""
+    """One step. Every function that makes one takes ``name`` (the journal knows it by that), ``retry`` and ``timeout``
+    in seconds."""
 
     table: Mapping[str, Any] = field(repr=False)
     """The step as the configuration file has it, but for the bucket of ``to``, which may be an address."""
@@ -102,8 +102,8 @@ def delete(**common: Any) -> Step:
 
 
 def notify(url: str, *, secrets: str | Iterable[str] = (), **settings: Any) -> Step:
-    """Sends a webhook, signed with the secrets. ``headers``, ``event_type``, ``allow_http``, ``allow_private_addresses``
-    and others are as in the configuration file."""
+    """Sends a webhook, signed with the secrets. ``headers``, ``event_type``, ``allow_http``,
+    ``allow_private_addresses`` and others are as in the configuration file."""
     signed = [secrets] if isinstance(secrets, str) else list(secrets)
     return step("notify", url=url, secrets=signed or None, **settings)
 
@@ -157,7 +157,9 @@ class Workflow:
     def table(self, buckets: Buckets) -> dict[str, Any]:
         """The table ``[workflow.<name>]``."""
         nodes = [
-            buckets.resolve(node) if isinstance(node, Step) else {"parallel": [[*map(buckets.resolve, b)] for b in node]}
+            buckets.resolve(node)
+            if isinstance(node, Step)
+            else {"parallel": [[*map(buckets.resolve, b)] for b in node]}
             for node in self.nodes
         ]
         return {"steps": nodes, **({"on_fatal": [*map(buckets.resolve, self.fatal)]} if self.fatal else {})}

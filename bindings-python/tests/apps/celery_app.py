@@ -21,7 +21,12 @@ def look(**_: object) -> None:
     loaded_before_the_fork = scanning._scanner is not None
 
 
-@app.task(throws=(InfectedError, UnscannableError), autoretry_for=(EngineError, ScanTimeout), retry_backoff=True, max_retries=5)
+@app.task(
+    throws=(InfectedError, UnscannableError),
+    autoretry_for=(EngineError, ScanTimeout),
+    retry_backoff=True,
+    max_retries=5,
+)
 def scan_upload(path: str) -> dict[str, object]:
     report = scanning.scan(pathlib.Path(path))
     report.raise_for_verdict()
