@@ -76,21 +76,39 @@ impl Stretches {
         if place != self.next {
             self.end();
         }
-        for (place, byte) in (place..).zip(bytes) {
-            let is_text = matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
-            match (byte, self.last) {
-                (0, Last::Character) => self.last = Last::Zero,
-                _ if is_text => {
-                    if self.last != Last::Zero {
-                        self.end();
-                    }
-                    self.character(*byte, place);
-                    self.last = Last::Character;
-                }
-                _ => self.end(),
+        let mut i = 0;
+        while i < bytes.len() {
+            // Nothing of a stretch that is too short is ever seen, so where none goes on the next byte that matters is one
+            // with three like those of UTF-16 behind it, or one of the last.
+            let goes_on = self.last == Last::Zero || self.last == Last::Character && bytes[i] == 0;
+            if !goes_on && self.count < FEWEST {
+                self.end();
+                let rest = &bytes[i..];
+                let is_wide = |four: &[u8]| {
+                    let [first, second, third, fourth] = *four else { return false };
+                    second | fourth == 0 && first != 0 && third != 0
+                };
+                i += rest.windows(4).position(is_wide).unwrap_or(rest.len().saturating_sub(3));
             }
+            self.byte(bytes[i], place + i as u64);
+            i += 1;
         }
         self.next = place + bytes.len() as u64;
+    }
+
+    fn byte(&mut self, byte: u8, place: u64) {
+        let is_text = matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
+        match (byte, self.last) {
+            (0, Last::Character) => self.last = Last::Zero,
+            _ if is_text => {
+                if self.last != Last::Zero {
+                    self.end();
+                }
+                self.character(byte, place);
+                self.last = Last::Character;
+            }
+            _ => self.end(),
+        }
     }
 
     fn character(&mut self, byte: u8, place: u64) {
