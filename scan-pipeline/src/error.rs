@@ -161,6 +161,16 @@ impl Error {
         Self::new(kind, doing).with_source(source).retryable(retryable)
     }
 
+    /// The error of work on a task or thread of its own that did not come to its end: its code panicked, or the runtime
+    /// went down. Then nobody has failed, nothing was found out, and whoever comes next may do it.
+    pub(crate) fn unfinished(message: impl Into<String>, why: tokio::task::JoinError) -> Self {
+        let error = match why.is_panic() {
+            true => Self::new(ErrorKind::Panicked, message),
+            false => Self::new(ErrorKind::Cancelled, message).retryable(true).untried(),
+        };
+        error.with_source(why)
+    }
+
     /// Adds what caused it. Its words become part of the message.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Source>) -> Self {

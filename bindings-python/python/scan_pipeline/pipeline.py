@@ -16,7 +16,7 @@ from ._handlers import Handler, Runner
 from ._runtime import logs, run
 from .errors import ScanPipelineError
 from .model import Report
-from .scanner import Scanner, SyncScanner, _feed_async, _feed_sync
+from .scanner import Scanner, SyncScanner, _feed
 from .tasks import Processed, Progress, Resumed, Task, Worked
 from .workflow import Buckets, Workflow
 
@@ -202,21 +202,7 @@ class Pipeline:
         """
         found, name = _source.classify(source, name)
         native, feed = self._opened, _native.Feed()
-        scan = asyncio.ensure_future(run(partial(native.process_upload, feed, name or "upload", id, size)))
-        if isinstance(found, _source.AsyncParts):
-            feeding = asyncio.ensure_future(_feed_async(feed, found.parts))
-        else:
-            feeding = asyncio.ensure_future(asyncio.to_thread(_feed_sync, feed, _source.parts_of(found)))
-        try:
-            await asyncio.wait({scan, feeding}, return_when=asyncio.FIRST_COMPLETED)
-            if not scan.done():
-                await feeding
-            return Upload(await scan)
-        finally:
-            feed.abandon()
-            scan.cancel()
-            feeding.cancel()
-            await asyncio.gather(scan, feeding, return_exceptions=True)
+        return Upload(await _feed(feed, found, partial(native.process_upload, feed, name or "upload", id, size)))
 
     async def run(self, address: str) -> AsyncIterator[Progress]:
         """Processes every object under an address, such as ``s3://uploads/2026/``, or under a bucket's short name, and

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterable, Generator, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Generator, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -113,10 +113,9 @@ class Scanner(_Base):
         engine = self._engine
         found, name = _source.classify(source, name)
         match found:
-            case _source.Parts(parts):
-                text = await self._feed(parts, None, name, timeout)
-            case _source.AsyncParts(parts):
-                text = await self._feed(None, parts, name, timeout)
+            case _source.Parts() | _source.AsyncParts():
+                feed = _native.Feed()
+                text = await _feed(feed, found, partial(engine.scan_feed, feed, name, timeout))
             case _:
                 text = await run(partial(_start, engine, found, name, timeout))
         return Report.from_json(text)
@@ -143,32 +142,6 @@ class Scanner(_Base):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    async def _feed(
-        self,
-        parts: Iterable[bytes] | None,
-        async_parts: AsyncIterable[bytes] | None,
-        name: str,
-        timeout: float | None,
-    ) -> str:
-        feed = _native.Feed()
-        scan = asyncio.ensure_future(run(partial(self._engine.scan_feed, feed, name, timeout)))
-        if async_parts is not None:
-            feeding = asyncio.ensure_future(_feed_async(feed, async_parts))
-        else:
-            feeding = asyncio.ensure_future(asyncio.to_thread(_feed_sync, feed, parts or ()))
-        try:
-            await asyncio.wait({scan, feeding}, return_when=asyncio.FIRST_COMPLETED)
-            if scan.done():
-                # It ended before its content did: a limit, or a timeout.
-                return str(await scan)
-            await feeding
-            return str(await scan)
-        finally:
-            feed.abandon()
-            scan.cancel()
-            feeding.cancel()
-            await asyncio.gather(scan, feeding, return_exceptions=True)
 
 
 class Opening:
@@ -283,6 +256,26 @@ def _start(
             return engine.scan_descriptor(os.dup(number), name, timeout, callback)
         case _:
             raise AssertionError("parts are fed")
+
+
+async def _feed(feed: _native.Feed, source: _source.Source, start: Callable[[Callback], _native.Job]) -> Any:
+    """Starts what takes a feed in, hands it a source in parts, and gives its result."""
+    taking = asyncio.ensure_future(run(start))
+    if isinstance(source, _source.AsyncParts):
+        feeding = asyncio.ensure_future(_feed_async(feed, source.parts))
+    else:
+        feeding = asyncio.ensure_future(asyncio.to_thread(_feed_sync, feed, _source.parts_of(source)))
+    try:
+        await asyncio.wait({taking, feeding}, return_when=asyncio.FIRST_COMPLETED)
+        # It may end before its content does: a limit, or a timeout.
+        if not taking.done():
+            await feeding
+        return await taking
+    finally:
+        feed.abandon()
+        taking.cancel()
+        feeding.cancel()
+        await asyncio.gather(taking, feeding, return_exceptions=True)
 
 
 async def _feed_async(feed: _native.Feed, parts: AsyncIterable[bytes]) -> None:

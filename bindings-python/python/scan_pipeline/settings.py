@@ -9,8 +9,6 @@ from typing import Any
 
 __all__ = ["Limits"]
 
-Definitions = "str | os.PathLike[str] | Iterable[str | os.PathLike[str]]"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

@@ -56,6 +56,26 @@ class _Fake:
     scanned: list[str]
     """The names of what was scanned, in this order."""
 
+    def _begin(self, judge: Judge) -> None:
+        self._judge, self.scanned, self._closed = judge, [], False
+        self._table: dict[str, Any] = {}
+        self._native: _native.Engine | None = None
+
+    @property
+    def info(self) -> EngineInfo:
+        """What a double says it is."""
+        return self._info()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def _named(self, source: Any, name: str | None) -> tuple[_source.Source, str]:
+        if self._closed:
+            raise ScanPipelineError("the scanner is closed", kind="closed")
+        return _source.classify(source, name)
+
     def _info(self) -> EngineInfo:
         return EngineInfo(name="fake", library=_native.version, generation="fake")
 
@@ -113,15 +133,12 @@ class FakeScanner(_Fake, Scanner):
     """A :class:`Scanner` without an engine. ``judge`` gets the bytes and the name, and gives the verdict, or raises."""
 
     def __init__(self, judge: Judge = by_words, *, max_size: int = 100 << 20) -> None:
-        self._judge, self.scanned, self._closed, self._max_size = judge, [], False, max_size
-        self._table = {}
-        self._native = None
+        self._begin(judge)
+        self._max_size = max_size
 
     async def scan(self, source: Any, *, name: str | None = None, timeout: float | None = None) -> Report:
         """As :meth:`Scanner.scan`: the same sources, and the same exceptions for those that cannot be scanned."""
-        if self._closed:
-            raise ScanPipelineError("the scanner is closed", kind="closed")
-        found, name = _source.classify(source, name)
+        found, name = self._named(source, name)
         if isinstance(found, _source.AsyncParts):
             data = bytearray()
             async for part in found.parts:
@@ -130,16 +147,6 @@ class FakeScanner(_Fake, Scanner):
                     raise LimitError("the content is too large", kind="too_large")
             return self._report(bytes(data), name)
         return self._report(await asyncio.to_thread(self._read, found), name)
-
-    @property
-    def info(self) -> EngineInfo:
-        """What a double says it is."""
-        return self._info()
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
 
     async def close(self) -> None:
         """Refuses further scans."""
@@ -158,26 +165,12 @@ class FakeSyncScanner(_Fake, SyncScanner):
     """A :class:`SyncScanner` without an engine; see :class:`FakeScanner`."""
 
     def __init__(self, judge: Judge = by_words) -> None:
-        self._judge, self.scanned, self._closed = judge, [], False
-        self._table = {}
-        self._native = None
+        self._begin(judge)
 
     def scan(self, source: Any, *, name: str | None = None, timeout: float | None = None) -> Report:
         """As :meth:`SyncScanner.scan`."""
-        if self._closed:
-            raise ScanPipelineError("the scanner is closed", kind="closed")
-        found, name = _source.classify(source, name)
+        found, name = self._named(source, name)
         return self._report(self._read(found), name)
-
-    @property
-    def info(self) -> EngineInfo:
-        """What a double says it is."""
-        return self._info()
-
-    @property
-    def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._closed
 
     def close(self) -> None:
         """Refuses further scans."""

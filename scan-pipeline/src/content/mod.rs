@@ -215,7 +215,6 @@ fn open_regular(path: &Path) -> Result<(File, u64)> {
 
 /// Runs file work where it may block.
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|why| {
-        Err(Error::new(ErrorKind::Panicked, "work with files did not come to its end").with_source(why))
-    })
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|why| Err(Error::unfinished("work with files did not come to its end", why)))
 }

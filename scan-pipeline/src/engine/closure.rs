@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::{Engine, ScanContext, before};
 use crate::content::Content;
 use crate::model::{EngineInfo, Report};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// An engine made of a function of the content's bytes. It runs on a thread for blocking work, and cannot be stopped
 /// there: a scan that was given up runs to its end, without anybody to hear the answer.
@@ -65,8 +65,8 @@ where
         let bytes = content.bytes().await?;
         let started = std::time::Instant::now();
         let scan = async {
-            let panicked = |why| Error::new(ErrorKind::Panicked, "the engine's function panicked").with_source(why);
-            tokio::task::spawn_blocking(move || scan(&bytes, &name)).await.map_err(panicked)?
+            let done = tokio::task::spawn_blocking(move || scan(&bytes, &name)).await;
+            done.map_err(|why| Error::unfinished("the engine's function did not come to its end", why))?
         };
         let verdict = before(context.deadline, scan).await.map_err(|why| why.about(context.label()))?;
         let mut report = Report::new(verdict, self.info.clone());

@@ -11,7 +11,7 @@ use crate::handler::Scanned;
 use crate::model::{Report, Timestamp};
 use crate::store::{Changes, LeaseChange, NewAudit, TaskRecord, TaskState};
 use crate::workflow::{Ended, Runner, Workflow, place_before};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// The note about a task that no workflow follows.
 const LEFT: &str = "left where it is";
@@ -68,9 +68,7 @@ impl Pipeline {
             this.look_up(&record).await
         };
         let task = self.shared.running.spawn(work);
-        task.await.unwrap_or_else(|why| {
-            Err(Error::new(ErrorKind::Panicked, "the workflow did not come to its end").with_source(why))
-        })
+        task.await.unwrap_or_else(|why| Err(Error::unfinished("the workflow did not come to its end", why)))
     }
 
     /// The workflow, and the one for its fatal errors when it comes to that.

@@ -122,7 +122,7 @@ impl Pipeline {
             _ => {}
         }
         if why.is_untried() {
-            // Its bucket does not answer anybody at present. That is no attempt.
+            // Its bucket does not answer anybody at present, or the runtime goes down. That is no attempt.
             let wait = why.retry_after().unwrap_or_default();
             let next_at = Some(Some(Timestamp::now().plus(wait)));
             let error = Some(Some(why.to_string()));

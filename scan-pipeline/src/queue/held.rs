@@ -226,10 +226,8 @@ pub(super) async fn seen_through<T: Send + 'static>(
     tokio::spawn(request).await.map_err(ended)?
 }
 
-/// The error of a task that did not come to its end: its code panicked, or the runtime goes down.
 fn ended(why: tokio::task::JoinError) -> Error {
-    let kind = if why.is_panic() { ErrorKind::Panicked } else { ErrorKind::Cancelled };
-    Error::new(kind, "a request to the queue was not seen to its end").with_source(why)
+    Error::unfinished("a request to the queue was not seen to its end", why)
 }
 
 /// Messages of which the broker did not say what became of them. They come again.

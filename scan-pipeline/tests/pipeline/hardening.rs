@@ -460,3 +460,39 @@ async fn a_scan_that_its_caller_stops_is_no_failed_attempt() {
     };
     assert_eq!((done.record.state, done.record.attempts), (TaskState::Done, 1));
 }
+
+/// An engine whose first scan meets a runtime that goes down.
+struct Shutdown<E>(E, tokio::runtime::Handle, Count);
+
+#[async_trait]
+impl<E: Engine> Engine for Shutdown<E> {
+    fn info(&self) -> EngineInfo {
+        self.0.info()
+    }
+
+    async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report> {
+        let first = self.2.add() == 1;
+        let mut scan = self.0.scan(content, context);
+        std::future::poll_fn(|cx| {
+            let _inside = first.then(|| self.1.enter());
+            scan.as_mut().poll(cx)
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn a_runtime_that_goes_down_fails_no_scan() {
+    let rig = Rig::new();
+    let down = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let handle = down.handle().clone();
+    down.shutdown_background();
+    let engine = Shutdown(crate::common::engine(&rig.scans), handle, Count::default());
+    let pipeline = rig.builder().await.engine(engine).build().expect("a pipeline");
+    let object = rig.drop_in("a.txt", "fine").await;
+    let why = pipeline.process(object.clone()).await.expect_err("it was not scanned");
+    assert!((why.kind(), why.is_retryable(), why.is_untried()) == (ErrorKind::Cancelled, true, true), "{why:?}");
+    let done = pipeline.process(object).await.expect("it is scanned by whoever comes next");
+    assert_eq!((done.record.state, done.record.attempts, rig.scans.get()), (TaskState::Done, 1, 1));
+    whole(&pipeline).await;
+}

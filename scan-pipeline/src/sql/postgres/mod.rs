@@ -228,7 +228,7 @@ impl Postgres {
         let url = config.url.clone();
         // It may read a file.
         let options = tokio::task::spawn_blocking(move || url.options());
-        let options = options.await.map_err(|why| Error::new(ErrorKind::Panicked, "connecting").with_source(why))??;
+        let options = options.await.map_err(|why| Error::unfinished("connecting to the database", why))??;
         let connecting = async {
             let mut connection = PgConnection::connect_with(&options).await?;
             set_up(&mut connection, config).await?;
