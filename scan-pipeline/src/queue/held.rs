@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 
 use super::{Delivery, Held, Receipt, Settle};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// For how long one that ran out is remembered, so that its receipt is known to be stale.
 const REMEMBERED: Duration = Duration::from_secs(15 * 60);
