@@ -11,7 +11,7 @@ use crate::handler::Scanned;
 use crate::model::{Report, Timestamp};
 use crate::store::{Changes, LeaseChange, NewAudit, TaskRecord, TaskState};
 use crate::workflow::{Ended, Runner, Workflow, place_before};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The note about a task that no workflow follows.
 const LEFT: &str = "left where it is";
