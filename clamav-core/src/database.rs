@@ -135,7 +135,8 @@ fn files_of(source: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn is_database(path: &Path) -> bool {
+/// Whether libclamav would load a file of this name; it ignores others without a word.
+pub fn is_database(path: &Path) -> bool {
     let hidden = path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with('.'));
     !hidden && path.extension().and_then(OsStr::to_str).is_some_and(|ending| ENDINGS.contains(&ending))
 }

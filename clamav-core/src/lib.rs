@@ -45,7 +45,7 @@ mod tracker;
 mod verdict;
 mod witness;
 
-pub use database::{DatabaseInfo, EngineInfo, default_definitions_dir, library_version};
+pub use database::{DatabaseInfo, EngineInfo, default_definitions_dir, is_database, library_version};
 pub use engine::{Engine, EngineBuilder};
 pub use error::{Error, ErrorKind, Result};
 pub use handle::{EngineHandle, ReloadMode};

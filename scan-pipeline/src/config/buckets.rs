@@ -52,6 +52,15 @@ impl Place {
         }
     }
 
+    /// Whether an address is in this bucket, endpoints aside.
+    pub(super) fn has(&self, address: &str) -> bool {
+        let plain = match self {
+            Self::S3(spec) => format!("s3://{}", spec.bucket),
+            place => place.describe(),
+        };
+        address.strip_prefix(&plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::S3(a), Self::S3(b)) => a.bucket == b.bucket && a.endpoint == b.endpoint,

@@ -42,11 +42,12 @@ impl Config {
     /// As [`build`](Self::build).
     pub async fn build_with(&self, store: &OpenStore) -> Result<Pipeline> {
         let mut builder = Pipeline::builder().policy(self.policy()?).shared_store(store.store());
-        for (name, bucket) in self.buckets(store).await?.iter() {
+        let buckets = self.buckets(store).await?;
+        for (name, bucket) in buckets.iter() {
             builder = builder.bucket(name, Arc::clone(bucket));
         }
         // Last, because it takes longest: whatever else is wrong is said before.
-        self.with_limits(self.with_engine(builder).await?).build()
+        self.with_limits(self.with_engine(builder, &buckets).await?).build()
     }
 
     /// The buckets alone, for what needs no engine.
@@ -63,10 +64,10 @@ impl Config {
         Ok(buckets)
     }
 
-    async fn with_engine(&self, builder: PipelineBuilder) -> Result<PipelineBuilder> {
+    async fn with_engine(&self, builder: PipelineBuilder, buckets: &Buckets) -> Result<PipelineBuilder> {
         let engine = match &self.provided.engine {
             Some(engine) => Arc::clone(engine),
-            None => joined(engines(&self.engines, self.detect.as_ref()).await?)?,
+            None => joined(engines(&self.engines, self.detect.as_ref(), buckets).await?)?,
         };
         Ok(builder.shared_engine(engine))
     }
@@ -214,8 +215,12 @@ fn mover(spec: &RelocateSpec, accept_unproven: bool) -> Result<crate::handler::R
     Ok(if spec.keep_source { handler.keep_source() } else { handler })
 }
 
-/// Each engine that is set up.
-pub(super) async fn engines(specs: &[EngineSpec], detect: Option<&DetectSpec>) -> Result<Vec<Arc<dyn Engine>>> {
+/// Each engine that is set up; the buckets may hold its definitions.
+pub(super) async fn engines(
+    specs: &[EngineSpec],
+    detect: Option<&DetectSpec>,
+    buckets: &Buckets,
+) -> Result<Vec<Arc<dyn Engine>>> {
     let mut engines: Vec<Arc<dyn Engine>> = Vec::new();
     // Who unpacks the layers shows them to the detectors; without such an engine they see what lies there.
     let unpacks = |spec: &EngineSpec| matches!(spec, EngineSpec::ClamAv(_));
@@ -223,7 +228,7 @@ pub(super) async fn engines(specs: &[EngineSpec], detect: Option<&DetectSpec>) -
         engines.push(Arc::new(DetectOnly::new(detect.build()?)));
     }
     for spec in specs {
-        engines.push(engine(spec, detect).await?);
+        engines.push(engine(spec, detect, buckets).await?);
     }
     Ok(engines)
 }
@@ -240,9 +245,9 @@ pub(super) fn joined(mut engines: Vec<Arc<dyn Engine>>) -> Result<Arc<dyn Engine
     }
 }
 
-async fn engine(spec: &EngineSpec, detect: Option<&DetectSpec>) -> Result<Arc<dyn Engine>> {
+async fn engine(spec: &EngineSpec, detect: Option<&DetectSpec>, buckets: &Buckets) -> Result<Arc<dyn Engine>> {
     match spec {
-        EngineSpec::ClamAv(spec) => spec.build(detect).await,
+        EngineSpec::ClamAv(spec) => spec.build(detect, buckets).await,
         EngineSpec::Clamd(spec) => spec.build(),
     }
 }

@@ -4,12 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::buckets::BucketSpec;
 use super::detect::{self, DetectSpec};
 use super::read::{Reader, Section};
 use super::text::Text;
 use crate::Result;
 use crate::engine::{Clamd, Engine};
 use crate::model::Limits;
+use crate::objects::Buckets;
 #[cfg(not(feature = "clamav"))]
 use crate::{Error, ErrorKind};
 
@@ -23,12 +25,30 @@ pub(super) enum EngineSpec {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ClamAvSpec {
     /// None means where freshclam puts them.
-    pub(super) definitions: Vec<PathBuf>,
+    pub(super) definitions: Vec<Definitions>,
     pub(super) limits: Limits,
     pub(super) threads: Option<usize>,
     pub(super) temp_dir: Option<PathBuf>,
     pub(super) alert_macros: bool,
     pub(super) alert_broken: bool,
+}
+
+/// Where signature databases are.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Definitions {
+    /// A folder, or one of them.
+    Path(PathBuf),
+    /// An address in one of the buckets.
+    Address(Text),
+}
+
+impl Definitions {
+    fn describe(&self) -> String {
+        match self {
+            Self::Path(path) => path.display().to_string(),
+            Self::Address(text) => text.written.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +72,7 @@ impl EngineSpec {
             Self::ClamAv(spec) => match spec.definitions.as_slice() {
                 [] => String::from("libclamav in process, with the definitions that freshclam keeps"),
                 all => {
-                    let all: Vec<_> = all.iter().map(|path| path.display().to_string()).collect();
+                    let all: Vec<_> = all.iter().map(Definitions::describe).collect();
                     format!("libclamav in process, with the definitions in {}", all.join(" and "))
                 }
             },
@@ -71,15 +91,23 @@ impl EngineSpec {
 
 impl ClamAvSpec {
     #[cfg(feature = "clamav")]
-    pub(super) async fn build(&self, detect: Option<&DetectSpec>) -> Result<Arc<dyn Engine>> {
+    pub(super) async fn build(&self, detect: Option<&DetectSpec>, buckets: &Buckets) -> Result<Arc<dyn Engine>> {
         let options = crate::clamav::ScanOptions {
             alert_macros: self.alert_macros,
             alert_broken: self.alert_broken,
             ..crate::clamav::ScanOptions::default()
         };
         let mut builder = crate::engine::ClamAv::builder().limits(self.limits).options(options);
-        for path in &self.definitions {
-            builder = builder.definitions(path);
+        for definitions in &self.definitions {
+            builder = match definitions {
+                Definitions::Path(path) => builder.definitions(path),
+                Definitions::Address(text) => {
+                    let (bucket, prefix) = buckets.within(&text.value)?;
+                    // Of a folder, as of `s3://definitions/clamav`, what lies in it is meant.
+                    let slash = if prefix.is_empty() || prefix.ends_with('/') { "" } else { "/" };
+                    builder.definitions_in(Arc::clone(bucket), format!("{prefix}{slash}"))
+                }
+            };
         }
         if let Some(threads) = self.threads {
             builder = builder.threads(threads);
@@ -97,7 +125,7 @@ impl ClamAvSpec {
     }
 
     #[cfg(not(feature = "clamav"))]
-    pub(super) async fn build(&self, _: Option<&DetectSpec>) -> Result<Arc<dyn Engine>> {
+    pub(super) async fn build(&self, _: Option<&DetectSpec>, _: &Buckets) -> Result<Arc<dyn Engine>> {
         Err(Error::new(ErrorKind::Unsupported, "this build has no libclamav; rebuild with --features clamav"))
     }
 }
@@ -180,11 +208,8 @@ pub(super) fn read(root: &Section<'_>) -> (Vec<EngineSpec>, Option<DetectSpec>) 
 fn clamav(section: &Section<'_>) -> ClamAvSpec {
     let reader = section.reader;
     let definitions = section.texts("definitions");
-    for text in &definitions {
-        readable(reader, text);
-    }
     ClamAvSpec {
-        definitions: definitions.iter().map(|text| text.path(reader)).collect(),
+        definitions: definitions.into_iter().filter_map(|text| source(reader, text)).collect(),
         limits: section.section("limits").map_or_else(Limits::default, |section| section.read(limits)),
         threads: section.count("threads", 1..=1024).map(|threads| threads as usize),
         temp_dir: section.text("temp_dir").map(|text| text.path(reader)),
@@ -193,10 +218,40 @@ fn clamav(section: &Section<'_>) -> ClamAvSpec {
     }
 }
 
-/// Definitions that are not there yet may come before the start; that is worth a word, and no mistake.
-fn readable(reader: &Reader<'_>, text: &Text) {
-    if !text.path(reader).exists() {
+/// A path, or an address.
+fn source(reader: &Reader<'_>, text: Text) -> Option<Definitions> {
+    let path = match url::Url::parse(&text.value) {
+        Ok(url) if url.scheme() == "file" => match url.to_file_path() {
+            Ok(path) if url.query().is_none() && url.fragment().is_none() => path,
+            _ => {
+                text.mistake(reader, format!("`{}` is no folder: write file:///path, or the path", text.written));
+                return None;
+            }
+        },
+        Ok(_) if text.value.contains("://") => return Some(Definitions::Address(text)),
+        _ => text.path(reader),
+    };
+    // They may come before the start; that is worth a word, and no mistake.
+    if !path.exists() {
         text.warning(reader, format!("`{}` does not exist (yet)", text.written));
+    }
+    Some(Definitions::Path(path))
+}
+
+/// Definitions that are fetched come from a bucket that is set up, with its region and credentials.
+pub(super) fn sources(reader: &Reader<'_>, engines: &[EngineSpec], buckets: &[BucketSpec]) {
+    for engine in engines {
+        let EngineSpec::ClamAv(spec) = engine else { continue };
+        for definitions in &spec.definitions {
+            let Definitions::Address(text) = definitions else { continue };
+            if !buckets.iter().any(|bucket| bucket.place.has(&text.value)) {
+                let why = format!(
+                    "`{}` is in none of the buckets: add the bucket that has the databases to [buckets], or write a folder",
+                    text.written
+                );
+                text.dangling(reader, why);
+            }
+        }
     }
 }
 

@@ -234,6 +234,7 @@ fn read(root: &Section<'_>) -> Option<Config> {
     let store = store::read(root);
     let (queue, worker) = (queue::read(root), queue::worker(root));
     let (buckets, names) = buckets::read(root);
+    engine::sources(root.reader, &engines, &buckets);
     let workflows = workflows::workflows(root, &buckets, &names);
     let policy = workflows::policy(root, &workflows, detect.as_ref());
     let (limits, run) = (limits::limits(root), limits::run(root));

@@ -13,6 +13,7 @@ use super::read::Reader;
 use super::{Config, engine, read_document};
 use crate::engine::Engine;
 use crate::handler::ResultHandler;
+use crate::objects::Buckets;
 use crate::workflow::Step;
 use crate::{Error, ErrorKind, Result};
 
@@ -106,14 +107,18 @@ pub async fn engine_from_value(settings: &Value, base: &Path) -> Result<Arc<dyn 
     let document = document(&serde_json::json!({ "engine": settings }))?;
     let (specs, detect) = {
         let reader = Reader::new(&document, base, None, Provided::new());
-        let read = reader.read_root(engine::read);
+        let read = reader.read_root(|root| {
+            let (engines, detect) = engine::read(root);
+            engine::sources(root.reader, &engines, &[]);
+            (engines, detect)
+        });
         let problems = reader.problems();
         if problems.iter().any(|problem| problem.severity == Severity::Mistake) {
             return Err(refused(&problems));
         }
         read
     };
-    joined(engines(&specs, detect.as_ref()).await?)
+    joined(engines(&specs, detect.as_ref(), &Buckets::new()).await?)
 }
 
 /// The text of a file that has these settings.

@@ -162,6 +162,20 @@ fn each_mistake_has_its_place_its_key_and_its_cure() {
         ("factor = 3", "factor = 0.5", "0.5", "workflow.isolate.steps[0].retry.factor", "1 to 100"),
         ("interval = \"10s\"", "interval = \"1ms\"", "\"1ms\"", "run.interval", "1s to 30d"),
         // References.
+        (
+            "definitions = \".\"",
+            "definitions = \"s3://elsewhere/av\"",
+            "\"s3://elsewhere/av\"",
+            "engine.clamav.definitions",
+            "is in none of the buckets",
+        ),
+        (
+            "definitions = \".\"",
+            "definitions = \"file://host/av\"",
+            "\"file://host/av\"",
+            "engine.clamav.definitions",
+            "write file:///path",
+        ),
         ("to = \"clean\"", "to = \"claen\"", "\"claen\"", "workflow.release.steps[0].to", "did you mean `clean`?"),
         ("clean = \"release\"", "clean = \"relase\"", "\"relase\"", "policy.clean", "did you mean `release`?"),
         ("encrypted = ", "encrypt = ", "encrypt", "policy.unscannable_for.encrypt", "did you mean `encrypted`?"),
@@ -413,5 +427,7 @@ fn a_table_needs_a_build_that_has_them() {
     assert!(problems[0].message.contains("rebuild with --features dynamodb"), "{problems:?}");
 }
 
+#[cfg(feature = "clamav")]
+mod definitions;
 mod provided;
 mod sensitive;

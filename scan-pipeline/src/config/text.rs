@@ -6,7 +6,7 @@ use super::problem::Severity;
 use super::read::Reader;
 
 /// A text with its place, after substitution.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Text {
     pub(super) value: String,
     /// As it stands in the file: what messages may show.

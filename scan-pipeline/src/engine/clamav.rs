@@ -6,12 +6,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
+use super::definitions::Pulled;
 use super::{Detectors, Engine, FindingTaker, MOST_FINDINGS, ScanContext, before};
 use crate::clamav as core;
 use crate::content::{Content, blocking};
 use crate::model::{
     ContentDigest, Coverage, DatabaseInfo, EngineInfo, Limits, Reason, ReasonKind, Report, Threat, Verdict, rfc3339,
 };
+use crate::objects::ObjectOps;
 use crate::{Error, ErrorKind, Result};
 
 /// The engine that links libclamav: it proves every "clean". Clones share the loaded definitions.
@@ -35,6 +37,8 @@ pub struct ClamAv {
     /// As many scans as the engine's queue holds, each until its bytes are free again, so that there is always room.
     permits: Arc<Semaphore>,
     max_file_size: u64,
+    /// Copies of definitions in buckets.
+    pulled: Arc<Vec<Pulled>>,
 }
 
 /// Sets up a [`ClamAv`].
@@ -46,6 +50,8 @@ pub struct ClamAvBuilder {
     threads: Option<usize>,
     detectors: Option<Detectors>,
     max_findings: Option<usize>,
+    buckets: Vec<(Arc<dyn ObjectOps>, String)>,
+    temp_dir: Option<PathBuf>,
 }
 
 impl ClamAvBuilder {
@@ -56,8 +62,27 @@ impl ClamAvBuilder {
         self
     }
 
-    /// The same by URL, `file:///path/to/folder`, for settings that are all addresses. Databases are not fetched from
-    /// elsewhere yet: that is for freshclam, or whatever else puts them on the disk.
+    /// Adds the signature databases that lie directly under a prefix of a bucket, such as `clamav/`. They are copied to
+    /// disk before they are loaded, and [`refresh_definitions`](Engine::refresh_definitions) copies what has changed
+    /// since. libclamav checks the signature of official ones (`.cvd`); for others the bucket is trusted.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use scan_pipeline::engine::ClamAv;
+    /// use scan_pipeline::objects::MemoryBucket;
+    ///
+    /// let bucket = MemoryBucket::new("definitions")?; // in real life an S3Bucket
+    /// let builder = ClamAv::builder().definitions_in(Arc::new(bucket), "clamav/");
+    /// # Ok::<(), scan_pipeline::Error>(())
+    /// ```
+    #[must_use]
+    pub fn definitions_in(mut self, bucket: Arc<dyn ObjectOps>, prefix: impl Into<String>) -> Self {
+        self.buckets.push((bucket, prefix.into()));
+        self
+    }
+
+    /// As [`definitions`](Self::definitions) by URL, `file:///path/to/folder`, for settings that are all addresses. Those
+    /// of a bucket are for [`definitions_in`](Self::definitions_in).
     ///
     /// # Errors
     ///
@@ -66,7 +91,7 @@ impl ClamAvBuilder {
         let wrong = |why: &str| Error::new(ErrorKind::Config, why).about(url);
         let parsed = url::Url::parse(url).map_err(|why| wrong("is no URL of definitions").with_source(why))?;
         if parsed.scheme() != "file" {
-            return Err(wrong("definitions can only be loaded from file:// so far; fetch them, and name the folder"));
+            return Err(wrong("is no folder: write file:///path, or put the databases into a bucket that is set up"));
         }
         if parsed.query().is_some() || parsed.fragment().is_some() {
             return Err(wrong("a path with ? or # in it has to be written with %3F or %23"));
@@ -119,10 +144,12 @@ impl ClamAvBuilder {
         self
     }
 
-    /// Sets where libclamav unpacks to. Default: `TMPDIR`, else `/tmp`.
+    /// Sets where libclamav unpacks to, and where definitions of buckets are copied to. Default: `TMPDIR`, else `/tmp`.
     #[must_use]
     pub fn temp_dir(mut self, parent: impl Into<PathBuf>) -> Self {
-        self.builder = self.builder.temp_dir(parent);
+        let parent = parent.into();
+        self.builder = self.builder.temp_dir(parent.clone());
+        self.temp_dir = Some(parent);
         self
     }
 
@@ -131,8 +158,16 @@ impl ClamAvBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] for impossible settings and for definitions that are missing, empty or malformed.
-    pub async fn build(self) -> Result<ClamAv> {
+    /// [`ErrorKind::Config`] for impossible settings and for definitions that are missing, empty or malformed; what a
+    /// bucket answers when they cannot be had.
+    pub async fn build(mut self) -> Result<ClamAv> {
+        let mut pulled = Vec::new();
+        for (bucket, prefix) in std::mem::take(&mut self.buckets) {
+            let parent = self.temp_dir.clone().unwrap_or_else(std::env::temp_dir);
+            let copy = Pulled::new(bucket, prefix, parent).await?;
+            self.builder = self.builder.definitions(copy.path());
+            pulled.push(copy);
+        }
         let threads = self.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let builder = self
             .builder
@@ -155,7 +190,8 @@ impl ClamAvBuilder {
         .await?;
         let permits = Arc::new(Semaphore::new(threads * 2));
         let (handle, max_file_size) = (Arc::new(handle), self.limits.max_file_size);
-        Ok(ClamAv { handle, settings, detectors: self.detectors, max_findings, permits, max_file_size })
+        let pulled = Arc::new(pulled);
+        Ok(ClamAv { handle, settings, detectors: self.detectors, max_findings, permits, max_file_size, pulled })
     }
 }
 
@@ -203,6 +239,9 @@ impl Engine for ClamAv {
     }
 
     async fn refresh_definitions(&self) -> Result<bool> {
+        for copy in self.pulled.iter() {
+            copy.pull().await?;
+        }
         let outdated = self.is_outdated().await?;
         if outdated {
             self.reload().await?;

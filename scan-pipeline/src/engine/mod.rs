@@ -24,6 +24,8 @@ mod cache;
 pub mod clamav;
 mod clamd;
 mod closure;
+#[cfg(feature = "clamav")]
+mod definitions;
 mod detect_only;
 mod group;
 pub mod sensitive;

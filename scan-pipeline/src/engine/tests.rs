@@ -265,4 +265,56 @@ async fn newer_definitions_are_taken_up_and_bad_ones_are_not() {
 }
 
 #[cfg(feature = "clamav")]
+#[tokio::test]
+async fn definitions_in_a_bucket_are_copied_and_kept_up() {
+    use crate::objects::{MemoryBucket, ObjectOps, PutOptions};
+    let bucket = Arc::new(MemoryBucket::new("definitions").expect("a bucket"));
+    let put = async |key: &str, text: Vec<u8>| {
+        bucket.put(key, &Content::from_bytes(text), &PutOptions::default()).await.expect("put")
+    };
+    let parent = tempfile::tempdir().expect("a directory");
+    let build = async || {
+        let builder = ClamAv::builder().temp_dir(parent.path()).threads(1);
+        builder.definitions_in(Arc::clone(&bucket) as Arc<dyn ObjectOps>, "av/").build().await
+    };
+    let error = build().await.expect_err("there are none");
+    assert!(error.kind() == crate::ErrorKind::Config && error.to_string().contains("memory://definitions"), "{error}");
+
+    let more = |word: &str| format!("More.{}:0:*:{}\n", word.replace(' ', ""), hex(word.as_bytes())).into_bytes();
+    put("av/first.ndb", more("the first of them")).await;
+    put("av/read.me", b"no database".to_vec()).await;
+    put("av/old/bad.ndb", b"of another folder\n".to_vec()).await;
+    put("bad.ndb", b"not under the prefix\n".to_vec()).await;
+    let engine = build().await.expect("an engine");
+    let finds = async |text: &str| {
+        let report = engine.scan(&Content::from_bytes(text.to_owned()), &ScanContext::named("a")).await;
+        report.expect("a report").verdict.status() == "infected"
+    };
+    assert!(finds("this is the first of them").await && !finds("this is the second of them").await);
+    assert!(!engine.refresh_definitions().await.expect("nothing has changed"));
+    let names: Vec<_> = engine.info().databases.iter().map(|database| database.name.clone()).collect();
+    assert_eq!(names, ["first.ndb"]);
+
+    put("av/second.ndb", more("the second of them")).await;
+    assert!(engine.refresh_definitions().await.expect("loaded"));
+    assert!(finds("this is the first of them").await && finds("this is the second of them").await);
+    let first = bucket.stat(&crate::model::ObjectRef::new(bucket.url().clone(), "av/first.ndb")).await.expect("there");
+    bucket.delete(&first.object).await.expect("deleted");
+    put("av/second.ndb", more("the third of them")).await;
+    assert!(engine.refresh_definitions().await.expect("loaded"));
+    assert!(!finds("this is the first of them").await && finds("this is the third of them").await);
+
+    put("av/broken.ndb", b"this is no signature\n".to_vec()).await;
+    assert!(engine.refresh_definitions().await.is_err());
+    assert!(finds("this is the third of them").await, "the old ones go on serving");
+    drop(engine);
+    assert_eq!(std::fs::read_dir(parent.path()).expect("a directory").count(), 0, "nothing is left behind");
+}
+
+#[cfg(feature = "clamav")]
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(feature = "clamav")]
 mod sensitive;
