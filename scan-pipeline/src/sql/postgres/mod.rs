@@ -304,9 +304,9 @@ fn late(doing: &str, most: Duration) -> Error {
 /// Makes a connection independent of what the database, the user or the server have as defaults.
 async fn set_up(connection: &mut PgConnection, config: &Config) -> Result<(), sqlx::Error> {
     let limit = config.timeout.as_millis();
+    let seconds = config.timeout.as_secs().max(1);
     // Each statement is planned once. It finds its rows by an index, whatever they are, so another plan for other values
     // would be the same one; and nobody scans a table because it was small, or never analysed, when the plan was made.
-    let seconds = config.timeout.as_secs().max(1);
     let sql = format!(
         "SET search_path TO \"{}\"; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = {}; SET idle_session_timeout = 0; \
