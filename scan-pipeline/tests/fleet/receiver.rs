@@ -20,6 +20,8 @@ use tokio::net::TcpListener;
 struct Seen {
     /// The verdict of each object, by webhook id.
     told: BTreeMap<String, (String, String)>,
+    /// How often it was told, by webhook id.
+    calls: BTreeMap<String, u32>,
     refused: Vec<String>,
 }
 
@@ -66,6 +68,11 @@ impl Receiver {
         told
     }
 
+    /// How often there was a call, by webhook id.
+    pub(crate) fn calls(&self) -> BTreeMap<String, u32> {
+        self.seen.lock().expect("no panic").calls.clone()
+    }
+
     pub(crate) fn refused(&self) -> Vec<String> {
         self.seen.lock().expect("no panic").refused.clone()
     }
@@ -89,5 +96,10 @@ async fn note(request: Request<Incoming>, key: &[u8], seen: &Mutex<Seen>) {
     let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
     let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
     let (key, status) = (text(&body["data"]["object"]["key"]), text(&body["data"]["status"]));
-    seen.told.insert(id, (key, status));
+    *seen.calls.entry(id.clone()).or_default() += 1;
+    let told = (key, status);
+    let first = seen.told.entry(id).or_insert_with(|| told.clone()).clone();
+    if first != told {
+        seen.refused.push(format!("one id for {first:?} and {told:?}"));
+    }
 }

@@ -14,7 +14,8 @@ use scan_pipeline::store::{Store, TaskFilter, TaskState};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
-use crate::{Backend, LEASE, check, child_of, history, run_child};
+use crate::receiver::Receiver;
+use crate::{Backend, LEASE, Site, check, child_of, history, run_child};
 
 /// What there is to do for both, and what comes when only the thawed one is left. None of them is poison.
 const FIRST: Range<usize> = 100..150;
@@ -45,8 +46,8 @@ struct Frozen {
 }
 
 impl Frozen {
-    fn at(dir: &Path, backend: &Backend, point: &str, before: bool) -> Self {
-        let mut command = child_of(dir, backend, Some((point, before, NTH)));
+    fn at(site: Site<'_>, point: &str, before: bool) -> Self {
+        let mut command = child_of(site, "child", Some((point, before, NTH)));
         let command = command.env("MATRIX_FREEZES", "1").stdin(Stdio::null()).stdout(Stdio::null());
         let mut frozen = Self { child: command.spawn().expect("the child starts"), ended: false };
         assert!(frozen.await_stop(), "it never came to that point");
@@ -128,6 +129,7 @@ fn holds_no_file(pid: Pid) -> bool {
 /// A history of which one worker has done a part, and is frozen where it keeps nobody else from going on.
 struct Begun {
     dir: tempfile::TempDir,
+    receiver: Receiver,
     queue: Arc<dyn Queue>,
     store: Arc<dyn Store>,
     frozen: Frozen,
@@ -139,7 +141,8 @@ async fn begin(backend: &Backend, point: &str, before: bool) -> Option<Begun> {
     let dir = tempfile::tempdir().expect("a directory");
     let queue = backend.queue(dir.path()).await;
     let messages = history::write(dir.path(), &*queue, FIRST).await;
-    let mut frozen = Frozen::at(dir.path(), backend, point, before);
+    let receiver = Receiver::start(dir.path());
+    let mut frozen = Frozen::at(Site { dir: dir.path(), backend, receiver: &receiver }, point, before);
     let asleep = Instant::now();
     while !holds_no_file(frozen.pid()) || matches!(backend, Backend::Sqlite) && !is_free(dir.path()).await {
         // Each lease that it loses on the way there is an attempt less for its object.
@@ -147,14 +150,14 @@ async fn begin(backend: &Backend, point: &str, before: bool) -> Option<Begun> {
             return None;
         }
     }
-    let store = backend.store(dir.path()).await;
-    if history::is_over(&*queue, &*store).await.expect("it is asked") {
+    let (store, jobs) = backend.stores(dir.path()).await;
+    if history::is_over(&*queue, &*store, &*jobs).await.expect("it is asked") {
         return None;
     }
     let states = vec![TaskState::Scanning, TaskState::Handling];
     let begun = store.tasks(&TaskFilter { states, ..TaskFilter::default() }).await.expect("tasks");
     let is_between = matches!(point, "lease" | "settle");
-    (is_between || !begun.is_empty()).then_some(Begun { dir, queue, store, frozen, messages })
+    (is_between || !begun.is_empty()).then_some(Begun { dir, receiver, queue, store, frozen, messages })
 }
 
 /// Runs a history with two workers, of which one is frozen at a point while the other does all that there is. Each try has
@@ -165,14 +168,16 @@ fn run<G>(new: impl Fn() -> (Backend, G), point: &str, before: bool) {
     let mut tries = (0..TRIES).map(|_| new());
     let begun =
         tries.find_map(|(backend, guard)| Some((runtime.block_on(begin(&backend, point, before))?, backend, guard)));
-    let Some((Begun { dir, queue, store, mut frozen, messages }, backend, _guard)) = begun else {
+    let Some((Begun { dir, receiver, queue, store, mut frozen, messages }, backend, _guard)) = begun else {
         panic!("{at}: in {TRIES} tries the worker was never frozen with something left to take over");
     };
     let dir = dir.path();
-    assert!(run_child(dir, &backend, None).success());
+    assert!(run_child(Site { dir, backend: &backend, receiver: &receiver }, None).success());
     let messages = messages + runtime.block_on(history::write(dir, &*queue, LATER));
     frozen.thaw();
-    runtime.block_on(check::all(dir, (&*store, &*queue), FIRST.start..LATER.end, 2, &at));
+    let numbers: Vec<_> = (FIRST.start..LATER.end).collect();
+    // What it was doing when it froze may have been done by the other one as well, which is no more than a death would do.
+    runtime.block_on(check::all(dir, (&*store, &*queue), &numbers, (2, 1), &at));
     // Each message was settled once: what the frozen one said of those that it had lost was not taken.
     let settled = std::fs::read_to_string(dir.join("settled")).expect("some were settled").lines().count();
     assert_eq!(settled, messages, "{at}");

@@ -3,21 +3,20 @@
 use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use scan_pipeline::content::Content;
 use scan_pipeline::engine::{Closure, Engine, ScanContext};
 use scan_pipeline::event::TaskMessage;
+use scan_pipeline::job::{JobOptions, Jobs};
 use scan_pipeline::model::{EngineInfo, ObjectRef, Reason, ReasonKind, Report, Threat, Verdict};
-use scan_pipeline::objects::{LocalBucket, ObjectOps};
+use scan_pipeline::objects::{Buckets, LocalBucket, ObjectOps, PutOptions};
 use scan_pipeline::queue::{NewMessage, Queue};
-use scan_pipeline::store::{Store, TaskFilter, TaskState};
+use scan_pipeline::store::{JobId, JobState, JobStore, Store, TaskFilter, TaskState};
 use scan_pipeline::{Error, Result};
 
 use crate::mortal::die;
-
-/// Objects whose scan kills the process.
-pub(crate) const POISON: u32 = 2;
 
 /// What an object is in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,13 +26,20 @@ pub(crate) enum Fate {
     Locked,
     /// It was deleted before anybody looked.
     Deleted,
+    /// Its scan kills the process.
     Poison,
 }
+
+/// Objects that are overwritten while workers are at work.
+pub(crate) const OVERWRITTEN: Range<usize> = 210..230;
+/// Objects of a bulk job in a bucket of its own, all of them locked: they stay where they are.
+pub(crate) const ARCHIVED: Range<usize> = 1000..1030;
 
 /// The fate of the object with a number, and whether another state of it was there before.
 pub(crate) fn fate(number: usize) -> (Fate, bool) {
     let fate = match number {
-        7 | 77 => Fate::Poison,
+        7 => Fate::Poison,
+        _ if ARCHIVED.contains(&number) => return (Fate::Locked, false),
         _ => match number % 10 {
             0 | 1 => Fate::Infected,
             2 => Fate::Locked,
@@ -41,7 +47,18 @@ pub(crate) fn fate(number: usize) -> (Fate, bool) {
             _ => Fate::Clean,
         },
     };
-    (fate, number % 5 == 4)
+    (fate, number % 5 == 4 || OVERWRITTEN.contains(&number))
+}
+
+/// What follows from its scan takes so long that the lease of its message has to be extended.
+pub(crate) fn is_slow(key: &str) -> bool {
+    matches!(key, "6" | "156")
+}
+
+/// What an object was before: infected where it is clean now, and clean where it is infected now.
+pub(crate) fn before(number: usize) -> String {
+    let word = if fate(number).0 == Fate::Infected { "fine" } else { "infected" };
+    format!("{word} before {number}")
 }
 
 pub(crate) fn text(number: usize) -> String {
@@ -55,8 +72,8 @@ pub(crate) fn text(number: usize) -> String {
 }
 
 /// Puts the objects there and rings for each of their states, some twice, in no order. How many messages that were.
-pub(crate) async fn write(dir: &Path, queue: &dyn Queue, numbers: Range<usize>) -> usize {
-    for bucket in ["quarantine", "clean", "infected"] {
+pub(crate) async fn write(dir: &Path, queue: &dyn Queue, numbers: impl Iterator<Item = usize>) -> usize {
+    for bucket in ["quarantine", "clean", "infected", "archive"] {
         std::fs::create_dir_all(dir.join(bucket)).expect("a directory");
     }
     let bucket = LocalBucket::open(dir.join("quarantine")).await.expect("a bucket");
@@ -67,14 +84,16 @@ pub(crate) async fn write(dir: &Path, queue: &dyn Queue, numbers: Range<usize>) 
         let (fate, replaced) = fate(number);
         let mut states = Vec::new();
         if replaced {
-            // What it was before is infected where it is clean now, and clean where it is infected now.
-            let before = if fate == Fate::Infected { "fine" } else { "infected" };
-            std::fs::write(&path, format!("{before} before {number}")).expect("written");
+            std::fs::write(&path, before(number)).expect("written");
             states.push(stat(&bucket, &key).await);
-            std::fs::remove_file(&path).expect("removed");
         }
-        std::fs::write(&path, text(number)).expect("written");
-        states.push(stat(&bucket, &key).await);
+        if !OVERWRITTEN.contains(&number) {
+            if replaced {
+                std::fs::remove_file(&path).expect("removed");
+            }
+            std::fs::write(&path, text(number)).expect("written");
+            states.push(stat(&bucket, &key).await);
+        }
         if fate == Fate::Deleted {
             std::fs::remove_file(&path).expect("removed");
         }
@@ -95,12 +114,57 @@ async fn stat(bucket: &LocalBucket, key: &str) -> ObjectRef {
     bucket.stat(&ObjectRef::new(bucket.url().clone(), key)).await.expect("there").object
 }
 
-/// No message is left, and no task.
-pub(crate) async fn is_over(queue: &dyn Queue, store: &dyn Store) -> Result<bool> {
+/// Overwrites objects one by one and rings for what they are now, each time that workers have got a little further.
+pub(crate) async fn overwrite(dir: &Path, queue: &dyn Queue) {
+    let bucket = LocalBucket::open(dir.join("quarantine")).await.expect("a bucket");
+    let mut scans = 0;
+    for number in overwritten() {
+        // Where nothing is left to scan it has to go on all the same.
+        for _ in 0..20 {
+            let now = std::fs::read_to_string(dir.join("scans")).unwrap_or_default().lines().count();
+            if now >= scans + 4 {
+                scans = now;
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let content = Content::from_bytes(text(number));
+        let object = bucket.put(&number.to_string(), &content, &PutOptions::default()).await.expect("put");
+        let message = NewMessage::new(TaskMessage::new(&object).to_json());
+        for answer in queue.enqueue(&vec![message; 1 + number % 2]).await.expect("enqueued") {
+            answer.expect("enqueued");
+        }
+    }
+}
+
+/// Those of [`OVERWRITTEN`] that are there in the end.
+pub(crate) fn overwritten() -> impl Iterator<Item = usize> {
+    OVERWRITTEN.filter(|number| fate(*number).0 != Fate::Deleted)
+}
+
+/// Begins a job over a bucket of its own.
+pub(crate) async fn begin_job(
+    dir: &Path,
+    queue: std::sync::Arc<dyn Queue>,
+    jobs: std::sync::Arc<dyn JobStore>,
+) -> JobId {
+    for number in ARCHIVED {
+        std::fs::write(dir.join("archive").join(number.to_string()), text(number)).expect("written");
+    }
+    let mut buckets = Buckets::new();
+    let bucket = LocalBucket::open(dir.join("archive")).await.expect("a bucket");
+    buckets.insert("archive", std::sync::Arc::new(bucket));
+    let options = JobOptions { shards: 3, chunk: 6, ..JobOptions::default() };
+    Jobs::new(buckets, queue, jobs).scan_prefix("archive", &options).await.expect("it begins")
+}
+
+/// No message is left, no task, and no job.
+pub(crate) async fn is_over(queue: &dyn Queue, store: &dyn Store, jobs: &dyn JobStore) -> Result<bool> {
     let depth = queue.depth().await?;
     let states = TaskState::ALL.into_iter().filter(|state| !state.is_terminal()).collect();
     let left = store.tasks(&TaskFilter { states, ..TaskFilter::default() }).await?;
-    Ok(depth.ready + depth.delayed + depth.leased == 0 && left.is_empty())
+    let running = jobs.jobs(None, 10).await?.iter().any(|job| job.state == JobState::Running);
+    Ok(depth.ready + depth.delayed + depth.leased == 0 && left.is_empty() && !running)
 }
 
 /// Adds a line to a file, in one write.

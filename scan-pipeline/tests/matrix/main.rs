@@ -1,13 +1,15 @@
-//! The crash matrix: a worker that kills itself before or after each kind of call to queue, store and bucket, and around
-//! each effect, again and again, over a history with duplicates, overwrites, deletions and poison; on each backend. Then
-//! a checker reads what is left.
+//! The crash matrix: a worker that kills itself before or after each kind of call to queue, stores and bucket, and around
+//! each effect, again and again, over a history with duplicates, overwrites (some of them while it works), deletions,
+//! poison and a bulk job; on each backend. Then a checker reads what is left.
 //!
 //! `child` is what the processes that die run; `MATRIX_*` in the environment tell it where and at what to die.
 
 mod check;
 mod frozen;
+mod function;
 mod history;
 mod mortal;
+mod receiver;
 
 use std::ops::Range;
 use std::path::Path;
@@ -15,10 +17,10 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use scan_pipeline::handler::{StepOutput, from_fn, relocate, tag};
+use scan_pipeline::handler::{StepOutput, from_fn, notify, relocate, tag};
 use scan_pipeline::objects::{LocalBucket, ObjectOps};
 use scan_pipeline::queue::{Queue, SqliteQueue};
-use scan_pipeline::store::{SqliteStore, Store};
+use scan_pipeline::store::{JobStore, SqliteStore, Store};
 use scan_pipeline::testkit::Interleaved;
 use scan_pipeline::worker::{Worker, WorkerOptions};
 use scan_pipeline::workflow::{RetryPolicy, Step, Workflow};
@@ -26,10 +28,12 @@ use scan_pipeline::{Pipeline, Policy};
 use tokio_util::sync::CancellationToken;
 
 use history::{Scanner, note};
-use mortal::{Mortal, POINTS, Points};
+use mortal::{Mortal, MortalHandler, POINTS, Points};
+use receiver::Receiver;
 
-/// Tasks of a history.
-const TASKS: Range<usize> = 0..210;
+/// Objects of a history, besides those that are overwritten while workers are at work, and those of its bulk job: more than
+/// 200 in all.
+const TASKS: Range<usize> = 0..160;
 /// How often one point is fatal in a run over the history.
 const DEATHS: u32 = 3;
 const LEASE: Duration = Duration::from_millis(600);
@@ -45,11 +49,17 @@ pub(crate) enum Backend {
 }
 
 impl Backend {
-    async fn store(&self, dir: &Path) -> Arc<dyn Store> {
+    async fn stores(&self, dir: &Path) -> (Arc<dyn Store>, Arc<dyn JobStore>) {
         match self {
-            Self::Sqlite => Arc::new(SqliteStore::open(dir.join("state.db")).await.expect("a store")),
+            Self::Sqlite => {
+                let store = Arc::new(SqliteStore::open(dir.join("state.db")).await.expect("a store"));
+                (Arc::clone(&store) as Arc<dyn Store>, store)
+            }
             #[cfg(feature = "postgres")]
-            Self::Postgres(url) => Arc::new(scan_pipeline::store::PostgresStore::open(url).await.expect("a store")),
+            Self::Postgres(url) => {
+                let store = Arc::new(scan_pipeline::store::PostgresStore::open(url).await.expect("a store"));
+                (Arc::clone(&store) as Arc<dyn Store>, store)
+            }
         }
     }
 
@@ -90,12 +100,22 @@ fn effect(dir: &Path, points: &Points) -> Step {
             points.pass("effect", true);
             let sha256 = scanned.report.sha256.expect("it was scanned");
             let (key, status) = (&scanned.object.key, scanned.verdict().status());
+            if history::is_slow(key) {
+                tokio::time::sleep(LEASE / 2).await;
+            }
             note(&dir, "effects", &format!("{} {key} {sha256} {status}", step.idempotency_key));
             points.pass("effect", false);
             Ok(StepOutput::none())
         }
     }));
-    step.retry(retry(20))
+    step.retry(retry(40))
+}
+
+/// A system outside that is told by HTTP.
+fn told(points: &Points) -> Step {
+    let url = std::env::var("MATRIX_WEBHOOK").expect("a receiver");
+    let webhook = notify(url).allow_http().allow_private_addresses().build().expect("a webhook");
+    Step::new(MortalHandler(points.clone(), "webhook", webhook)).retry(retry(40))
 }
 
 fn retry(max_attempts: u32) -> RetryPolicy {
@@ -103,7 +123,7 @@ fn retry(max_attempts: u32) -> RetryPolicy {
     RetryPolicy { max_attempts, initial: millis(1), factor: 1.0, cap: millis(2) }
 }
 
-async fn worker(dir: &Path, backend: &Backend, points: &Points) -> (Worker, Arc<dyn Queue>) {
+async fn worker(dir: &Path, backend: &Backend, points: &Points) -> (Worker, Arc<dyn Queue>, Arc<dyn JobStore>) {
     let bucket = |name: &str| {
         let (path, points) = (dir.join(name), points.clone());
         async move {
@@ -114,19 +134,22 @@ async fn worker(dir: &Path, backend: &Backend, points: &Points) -> (Worker, Arc<
             }))
         }
     };
-    let store = Arc::new(Mortal(points.clone(), backend.store(dir).await));
+    let (store, jobs) = backend.stores(dir).await;
+    let store = Arc::new(Mortal(points.clone(), store));
+    let jobs: Arc<dyn JobStore> = Arc::new(Mortal(points.clone(), jobs));
     let queue: Arc<dyn Queue> = Arc::new(Mortal(points.clone(), backend.queue(dir).await));
+    let moved = |name: &str, to: &str| {
+        Workflow::new(name).then(tag()).then(relocate(to)).then(effect(dir, points)).then(told(points))
+    };
     let pipeline = Pipeline::builder()
         .engine(Scanner::new(dir))
         .bucket("quarantine", bucket("quarantine").await)
         .bucket("clean", bucket("clean").await)
         .bucket("infected", bucket("infected").await)
-        .policy(
-            Policy::new()
-                .clean(Workflow::new("release").then(relocate("clean")).then(effect(dir, points)))
-                .infected(Workflow::new("isolate").then(tag()).then(relocate("infected")).then(effect(dir, points)))
-                .unscannable(Workflow::new("hold").parallel([Step::new(tag()).into(), effect(dir, points).into()])),
-        )
+        .bucket("archive", bucket("archive").await)
+        .policy(Policy::new().clean(moved("release", "clean")).infected(moved("isolate", "infected")).unscannable(
+            Workflow::new("hold").parallel([Step::new(tag()).into(), effect(dir, points).into(), told(points).into()]),
+        ))
         .lease(LEASE)
         .settle(Duration::ZERO)
         .scan_retry(retry(3))
@@ -143,7 +166,8 @@ async fn worker(dir: &Path, backend: &Backend, points: &Points) -> (Worker, Arc<
         retry: retry(60),
         ..WorkerOptions::default()
     };
-    (Worker::new(pipeline, Arc::clone(&queue), options).expect("a worker"), queue)
+    let worker = Worker::with_jobs(pipeline, Arc::clone(&queue), Arc::clone(&jobs), options).expect("a worker");
+    (worker, queue, jobs)
 }
 
 /// What the child does: everything that is left to do.
@@ -156,14 +180,14 @@ fn child() {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let (worker, queue) = worker(dir, &backend, &points).await;
+        let (worker, queue, jobs) = worker(dir, &backend, &points).await;
         let (stop, started) = (CancellationToken::new(), Instant::now());
         let running = tokio::spawn({
             let (worker, stop) = (worker.clone(), stop.clone());
             async move { worker.run(stop).await }
         });
         // While it was frozen, the server may have ended its connections.
-        while !history::is_over(&*queue, &**worker.pipeline().store()).await.unwrap_or(false) {
+        while !history::is_over(&*queue, &**worker.pipeline().store(), &*jobs).await.unwrap_or(false) {
             assert!(started.elapsed() < Duration::from_secs(300), "{:?}", queue.depth().await);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
@@ -172,17 +196,27 @@ fn child() {
     });
 }
 
-fn child_of(dir: &Path, backend: &Backend, deadly: Option<(&str, bool, u32)>) -> Command {
+/// What a run is about: its directory, its backend, and whom it tells.
+#[derive(Clone, Copy)]
+pub(crate) struct Site<'a> {
+    dir: &'a Path,
+    backend: &'a Backend,
+    receiver: &'a Receiver,
+}
+
+fn child_of(site: Site<'_>, what: &str, deadly: Option<(&str, bool, u32)>) -> Command {
+    let Site { dir, backend, receiver } = site;
     let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", "child", "--nocapture"]).env("MATRIX_DIR", dir).env("MATRIX_BACKEND", backend.name());
+    command.args(["--exact", what, "--nocapture"]).env("MATRIX_DIR", dir).env("MATRIX_BACKEND", backend.name());
+    command.env("MATRIX_WEBHOOK", receiver.url());
     if let Some((point, before, nth)) = deadly {
         command.env("MATRIX_POINT", point).env("MATRIX_BEFORE", before.to_string()).env("MATRIX_NTH", nth.to_string());
     }
     command
 }
 
-fn run_child(dir: &Path, backend: &Backend, deadly: Option<(&str, bool, u32)>) -> ExitStatus {
-    let output = child_of(dir, backend, deadly).output().expect("the child starts");
+fn run_child(site: Site<'_>, deadly: Option<(&str, bool, u32)>) -> ExitStatus {
+    let output = child_of(site, "child", deadly).output().expect("the child starts");
     let died = std::os::unix::process::ExitStatusExt::signal(&output.status).is_some();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() || died, "{deadly:?}: {stderr}");
@@ -192,26 +226,43 @@ fn run_child(dir: &Path, backend: &Backend, deadly: Option<(&str, bool, u32)>) -
 /// Runs a history to its end, dying at one point again and again, and checks what is left.
 fn run(backend: &Backend, point: &str, before: bool) {
     let dir = tempfile::tempdir().expect("a directory");
+    let dir = dir.path();
+    let receiver = Receiver::start(dir);
+    let site = Site { dir, backend, receiver: &receiver };
+    let at = format!("{} {point}", if before { "before" } else { "after" });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let queue = runtime.block_on(backend.queue(dir.path()));
-    runtime.block_on(history::write(dir.path(), &*queue, TASKS));
-    let (mut deaths, mut children) = (0, 0);
-    loop {
-        children += 1;
-        assert!(children < 100, "{point}: no end after {children} processes");
-        // Later and later in the life of the process, so that it gets somewhere.
-        let deadly = (deaths < DEATHS).then_some((point, before, 1 + deaths * 17));
-        if run_child(dir.path(), backend, deadly).success() {
-            break;
+    let (queue, store, jobs, job) = runtime.block_on(async {
+        let (queue, (store, jobs)) = (backend.queue(dir).await, backend.stores(dir).await);
+        history::write(dir, &*queue, TASKS.chain(history::OVERWRITTEN)).await;
+        let job = history::begin_job(dir, Arc::clone(&queue), Arc::clone(&jobs)).await;
+        (queue, store, jobs, job)
+    });
+    let (mut died, mut deaths, mut children) = (0, 0, 0);
+    std::thread::scope(|scope| {
+        let rival = scope.spawn(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async { history::overwrite(dir, &*backend.queue(dir).await).await });
+        });
+        loop {
+            children += 1;
+            assert!(children < 100, "{at}: no end after {children} processes");
+            let all_there = rival.is_finished();
+            let deadly = (died < DEATHS).then(|| (point, before, mortal::nth(point, died)));
+            if !run_child(site, deadly).success() {
+                deaths += 1;
+                died = check::lines(dir, "deaths").len().try_into().expect("few");
+            } else if all_there {
+                break;
+            }
         }
-        deaths += 1;
-    }
-    // Poison kills three times each; if nothing else died, the point was never passed.
-    assert!(deaths >= history::POISON * 3, "{point}: {deaths} deaths");
+    });
+    assert!(died > 0, "{at}: the point was never passed");
+    // Poison kills as well; how often depends on how many of its attempts were others' deaths.
+    assert!(deaths > died, "{at}: {deaths} deaths, {died} of them there");
+    let numbers: Vec<_> = TASKS.chain(history::overwritten()).chain(history::ARCHIVED).collect();
     runtime.block_on(async {
-        let store = backend.store(dir.path()).await;
-        let at = format!("{} {point}", if before { "before" } else { "after" });
-        check::all(dir.path(), (&*store, &*queue), TASKS, 1, &at).await;
+        check::all(dir, (&*store, &*queue), &numbers, (1, deaths), &at).await;
+        check::job(&*jobs, &job, &at).await;
     });
 }
 

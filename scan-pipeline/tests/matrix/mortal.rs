@@ -1,4 +1,4 @@
-//! Queue, store and bucket that kill or freeze their process at one of their calls.
+//! Queue, stores, bucket and handler that kill or freeze their process at one of their calls.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,21 +7,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use scan_pipeline::Result;
+use scan_pipeline::handler::{HandlerError, ResultHandler, Scanned, StepContext, StepOutput};
 use scan_pipeline::model::{TaskId, Timestamp};
 use scan_pipeline::queue::{
     DeadLetters, Delivery, Depth, Held, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle,
 };
 use scan_pipeline::store::{
-    AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Lease, Store, TaskFilter, TaskRecord,
+    Advance, AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Counters, Job, JobId,
+    JobState, JobStore, Lease, NewJob, Store, TaskFilter, TaskRecord,
 };
 use scan_pipeline::testkit::{Moment, Op};
 
 use crate::history::note;
 
 /// Every kind of call around which a process may die.
-pub(crate) const POINTS: [&str; 11] = [
+pub(crate) const POINTS: [&str; 16] = [
     "lease",
+    "extend",
     "settle",
+    "enqueue",
     "claim",
     "commit report",
     "commit step",
@@ -31,7 +35,19 @@ pub(crate) const POINTS: [&str; 11] = [
     "copy",
     "delete",
     "effect",
+    "webhook",
+    "advance",
+    "count",
 ];
+
+/// Those that a process passes a few times only.
+const RARE: [&str; 4] = ["extend", "enqueue", "advance", "count"];
+
+/// Which of its passings is deadly to the process after so many others have died of it: later and later, so that the
+/// history gets somewhere.
+pub(crate) fn nth(point: &str, deaths: u32) -> u32 {
+    if RARE.contains(&point) { 1 } else { 1 + deaths * 17 }
+}
 
 /// Which point is deadly, and when.
 #[derive(Debug, Clone)]
@@ -56,7 +72,12 @@ impl Points {
     pub(crate) fn pass(&self, point: &str, before: bool) {
         let Some((deadly, at, nth)) = &self.deadly else { return };
         if deadly == point && *at == before && self.passed.fetch_add(1, Ordering::SeqCst) + 1 == *nth {
-            if self.freezes { freeze() } else { die() }
+            if self.freezes {
+                freeze();
+            } else {
+                note(&self.dir, "deaths", point);
+                die();
+            }
         }
     }
 
@@ -141,7 +162,7 @@ impl Queue for Mortal<dyn Queue> {
     }
 
     async fn enqueue(&self, messages: &[NewMessage]) -> Result<Vec<Result<MessageId>>> {
-        self.1.enqueue(messages).await
+        self.0.around("enqueue", self.1.enqueue(messages)).await
     }
 
     async fn lease(&self, most: usize, ttl: Duration, wait: Duration) -> Result<Vec<Delivery>> {
@@ -149,7 +170,7 @@ impl Queue for Mortal<dyn Queue> {
     }
 
     async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {
-        self.1.extend(leases).await
+        self.0.around("extend", self.1.extend(leases)).await
     }
 
     async fn settle(&self, messages: &[(Receipt, Settle)]) -> Result<Vec<Held>> {
@@ -171,5 +192,54 @@ impl Queue for Mortal<dyn Queue> {
 
     fn dead_letters(&self) -> &dyn DeadLetters {
         self.1.dead_letters()
+    }
+}
+
+#[async_trait]
+impl JobStore for Mortal<dyn JobStore> {
+    async fn create_job(&self, job: &NewJob) -> Result<()> {
+        self.1.create_job(job).await
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>> {
+        self.1.job(id).await
+    }
+
+    async fn job_head(&self, id: &JobId) -> Result<Option<Job>> {
+        self.1.job_head(id).await
+    }
+
+    async fn jobs(&self, before: Option<&JobId>, most: usize) -> Result<Vec<Job>> {
+        self.1.jobs(before, most).await
+    }
+
+    async fn advance(&self, id: &JobId, shard: u32, step: &Advance) -> Result<Option<JobState>> {
+        self.0.around("advance", self.1.advance(id, shard, step)).await
+    }
+
+    async fn count(&self, id: &JobId, shard: u32, chunk: u64, counters: &Counters) -> Result<JobState> {
+        self.0.around("count", self.1.count(id, shard, chunk, counters)).await
+    }
+
+    async fn end_job(&self, id: &JobId, state: JobState, why: Option<&str>) -> Result<JobState> {
+        self.1.end_job(id, state, why).await
+    }
+}
+
+/// A handler, with the point around it.
+pub(crate) struct MortalHandler<H>(pub(crate) Points, pub(crate) &'static str, pub(crate) H);
+
+#[async_trait]
+impl<H: ResultHandler> ResultHandler for MortalHandler<H> {
+    fn name(&self) -> &str {
+        self.2.name()
+    }
+
+    fn depends_on(&self) -> Option<&str> {
+        self.2.depends_on()
+    }
+
+    async fn handle(&self, scanned: &Scanned, step: &StepContext) -> std::result::Result<StepOutput, HandlerError> {
+        self.0.around(self.1, self.2.handle(scanned, step)).await
     }
 }

@@ -249,35 +249,38 @@ impl AuditHead {
 
     /// The entry that follows this head.
     pub fn next(&self, at: Timestamp, task: TaskId, new: &NewAudit) -> AuditEntry {
-        let mut entry = AuditEntry {
-            seq: self.seq + 1,
-            at,
-            task,
-            kind: new.kind.clone(),
-            body: new.body.to_string(),
-            previous: self.hash,
-            hash: ContentDigest([0; 32]),
-        };
-        entry.hash = entry.expected_hash();
-        entry
+        let (kind, body) = (new.kind.clone(), new.body.to_string());
+        let Self { seq, hash } = self.after(at, task, &kind, &body);
+        AuditEntry { seq, at, task, kind, body, previous: self.hash, hash }
     }
+
+    /// The head behind an entry that follows this one.
+    pub(super) fn after(&self, at: Timestamp, task: TaskId, kind: &str, body: &str) -> Self {
+        let seq = self.seq + 1;
+        Self { seq, hash: link(self.hash, seq, at, task, [kind, body]) }
+    }
+}
+
+/// The hash of an entry, over that of the one before.
+fn link(previous: ContentDigest, seq: u64, at: Timestamp, task: TaskId, texts: [&str; 2]) -> ContentDigest {
+    let mut hash = Sha256::new();
+    hash.update(b"scan-pipeline.audit/1");
+    hash.update(previous.0);
+    hash.update(seq.to_be_bytes());
+    hash.update(at.0.to_be_bytes());
+    hash.update(task.0.0);
+    // With their lengths before them, so that no two entries give the same bytes.
+    for text in texts {
+        hash.update((text.len() as u64).to_be_bytes());
+        hash.update(text.as_bytes());
+    }
+    ContentDigest(hash.finalize().into())
 }
 
 impl AuditEntry {
     /// The hash that an entry of this content has.
     pub fn expected_hash(&self) -> ContentDigest {
-        let mut hash = Sha256::new();
-        hash.update(b"scan-pipeline.audit/1");
-        hash.update(self.previous.0);
-        hash.update(self.seq.to_be_bytes());
-        hash.update(self.at.0.to_be_bytes());
-        hash.update(self.task.0.0);
-        // With their lengths before them, so that no two entries give the same bytes.
-        for text in [&self.kind, &self.body] {
-            hash.update((text.len() as u64).to_be_bytes());
-            hash.update(text.as_bytes());
-        }
-        ContentDigest(hash.finalize().into())
+        link(self.previous, self.seq, self.at, self.task, [&self.kind, &self.body])
     }
 
     /// The head of a log that ends with this entry.

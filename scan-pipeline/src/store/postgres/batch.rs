@@ -7,7 +7,7 @@ use crate::Result;
 use crate::model::{ObjectRef, Report, Tags, TaskId, Timestamp};
 use crate::store::sql::jobs::JobCall;
 use crate::store::sql::{Call, Prepared, Taken, TaskRow, to_json};
-use crate::store::{ClaimRequest, Lease, NewAudit, StepRecord};
+use crate::store::{ClaimRequest, Lease, StepRecord};
 
 /// What a batch comes to.
 #[derive(Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Batch<'a> {
     pub(super) cache: Vec<(Vec<u8>, &'a str)>,
     pub(super) tags: Vec<(&'a ObjectRef, &'a Tags, String)>,
     pub(super) jobs: Vec<&'a JobCall>,
-    pub(super) log: Vec<(TaskId, &'a NewAudit)>,
+    pub(super) log: Vec<(TaskId, (&'a str, &'a str))>,
 }
 
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl<'a> Batch<'a> {
             self.cache.retain(|(other, _)| *other != key);
             self.cache.push((key, text));
         }
-        self.log.extend(changes.audit.iter().map(|entry| (id, entry)));
+        self.log.extend(prepared.log().map(|entry| (id, entry)));
         Ok(Outcome::Committed)
     }
 

@@ -3,19 +3,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sqlx::Postgres as Db;
-use sqlx::postgres::{PgArguments, PgConnection};
-use sqlx::query::Query;
+use sqlx::postgres::PgConnection;
 
 use super::batch::{Batch, Outcome};
 use super::jobs;
 use super::read::{self, execute};
 use crate::model::Timestamp;
+use crate::sql::Columns as _;
 use crate::sql::gather::Writes;
 use crate::sql::postgres::{BEGIN, Postgres, escape, failed};
 use crate::store::audit::unique_findings;
-use crate::store::sql::{self, Answer, Call, Taken, TaskRow, select_head, task_columns};
-use crate::store::{AuditEntry, AuditHead, JobState};
+use crate::store::sql::{self, Answer, Call, Entry, TASK_COLUMNS, Taken, TaskRow, select_head, task_columns};
+use crate::store::{AuditHead, JobState};
 use crate::{Error, ErrorKind, Result};
 
 /// How often a batch that met with others, or with a dead connection, begins again, and how long it waits at most before
@@ -79,9 +78,13 @@ async fn transaction(
     sent: &mut bool,
 ) -> Result<Vec<Result<Answer>>> {
     execute(connection, BEGIN).await?;
-    let rows = lock(connection, calls).await?;
+    let (rows, now) = lock(connection, calls).await?;
     // With the locks: nobody else has written about these tasks since.
-    let mut batch = Batch::new(rows, read::now(connection).await?);
+    let now = match now {
+        Some(now) => now,
+        None => read::now(connection).await?,
+    };
+    let mut batch = Batch::new(rows, now);
     let outcomes: Vec<_> = calls.iter().map(|call| batch.take(call)).collect();
     insert(connection, &batch.new_tasks()).await?;
     update(connection, &batch.changed_tasks()).await?;
@@ -100,7 +103,8 @@ async fn transaction(
 }
 
 /// The tasks that calls are about, as far as they are known; in the order of their ids, so that nobody waits in a circle.
-async fn lock(connection: &mut PgConnection, calls: &[&Call]) -> Result<Vec<TaskRow>> {
+/// And the time when the last of them was locked, if there was any.
+async fn lock(connection: &mut PgConnection, calls: &[&Call]) -> Result<(Vec<TaskRow>, Option<Timestamp>)> {
     let ids: BTreeSet<_> = calls
         .iter()
         .filter_map(|call| match call {
@@ -110,12 +114,21 @@ async fn lock(connection: &mut PgConnection, calls: &[&Call]) -> Result<Vec<Task
         })
         .collect();
     if ids.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), None));
     }
     let ids: Vec<_> = ids.iter().map(|id| id.0.0.as_slice()).collect();
-    let sql = concat!("SELECT ", task_columns!(), " FROM tasks WHERE id = ANY($1) ORDER BY id FOR UPDATE");
+    // The clock is read for each row, when it has come out of the inner statement, which is with its lock.
+    let sql = concat!(
+        "SELECT ",
+        task_columns!(),
+        ", floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM (SELECT ",
+        task_columns!(),
+        " FROM tasks WHERE id = ANY($1) ORDER BY id FOR UPDATE) AS locked"
+    );
     let rows = sqlx::query(sql).bind(ids).fetch_all(connection).await.map_err(failed("reading tasks"))?;
-    rows.iter().map(TaskRow::read).collect()
+    let times = rows.iter().map(|row| row.number(TASK_COLUMNS)).collect::<Result<Vec<_>>>()?;
+    let tasks = rows.iter().map(TaskRow::read).collect::<Result<_>>()?;
+    Ok((tasks, times.into_iter().max().map(Timestamp)))
 }
 
 /// What became of each call, for its caller.
@@ -159,37 +172,12 @@ async fn insert(connection: &mut PgConnection, rows: &[&TaskRow]) -> Result<()> 
     if rows.is_empty() {
         return Ok(());
     }
-    let sql = concat!(
+    let mut query = sqlx::query(concat!(
         "INSERT INTO tasks (",
         task_columns!(),
         ") SELECT * FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], \
          $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[]) ON CONFLICT DO NOTHING"
-    );
-    let written = tasks(sql, rows).execute(connection).await.map_err(failed("writing tasks"))?;
-    if written.rows_affected() == rows.len() as u64 {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Busy, "another process has just made one of the tasks"))
-}
-
-async fn update(connection: &mut PgConnection, rows: &[&TaskRow]) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let sql = concat!(
-        "UPDATE tasks SET state = new.state, attempts = new.attempts, workflow = new.workflow, place = new.place, \
-         next_at = new.next_at, error = new.error, updated = new.updated, fence = new.fence, \
-         lease_owner = new.lease_owner, lease_until = new.lease_until \
-         FROM unnest($1::bytea[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::bigint[], \
-         $8::text[], $9::bigint[], $10::bigint[], $11::bigint[], $12::text[], $13::bigint[]) AS new (",
-        task_columns!(),
-        ") WHERE tasks.id = new.id"
-    );
-    tasks(sql, rows).execute(connection).await.map(drop).map_err(failed("writing tasks"))
-}
-
-fn tasks<'q>(sql: &'static str, rows: &[&TaskRow]) -> Query<'q, Db, PgArguments> {
-    let mut query = sqlx::query(sql);
+    ));
     column!(query, rows, row => row.id.0.0.as_slice());
     column!(query, rows, row => row.object.as_str());
     column!(query, rows, row => row.state.as_str());
@@ -203,7 +191,37 @@ fn tasks<'q>(sql: &'static str, rows: &[&TaskRow]) -> Query<'q, Db, PgArguments>
     column!(query, rows, row => row.fence);
     column!(query, rows, row => row.lease_owner.as_deref().map(escape));
     column!(query, rows, row => row.lease_until);
-    query
+    let written = query.execute(connection).await.map_err(failed("writing tasks"))?;
+    if written.rows_affected() == rows.len() as u64 {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Busy, "another process has just made one of the tasks"))
+}
+
+async fn update(connection: &mut PgConnection, rows: &[&TaskRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut query = sqlx::query(
+        "UPDATE tasks SET state = new.state, attempts = new.attempts, workflow = new.workflow, place = new.place, \
+         next_at = new.next_at, error = new.error, updated = new.updated, fence = new.fence, \
+         lease_owner = new.lease_owner, lease_until = new.lease_until \
+         FROM unnest($1::bytea[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], \
+         $8::bigint[], $9::bigint[], $10::text[], $11::bigint[]) AS new (id, state, attempts, workflow, place, next_at, \
+         error, updated, fence, lease_owner, lease_until) WHERE tasks.id = new.id",
+    );
+    column!(query, rows, row => row.id.0.0.as_slice());
+    column!(query, rows, row => row.state.as_str());
+    column!(query, rows, row => i64::from(row.attempts));
+    column!(query, rows, row => row.workflow.as_deref().map(escape));
+    column!(query, rows, row => row.place.as_str());
+    column!(query, rows, row => row.next_at);
+    column!(query, rows, row => row.error.as_deref().map(escape));
+    column!(query, rows, row => row.updated);
+    column!(query, rows, row => row.fence);
+    column!(query, rows, row => row.lease_owner.as_deref().map(escape));
+    column!(query, rows, row => row.lease_until);
+    query.execute(connection).await.map(drop).map_err(failed("writing tasks"))
 }
 
 /// Locks the end of the log, and goes on from there.
@@ -214,31 +232,22 @@ async fn write_log(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<(
     let writing = failed("writing the audit log");
     let row = sqlx::query(concat!(select_head!(), " FOR UPDATE")).fetch_optional(&mut *connection).await;
     let mut head: AuditHead = sql::head(row.map_err(&writing)?.as_ref())?;
-    let mut entries: Vec<AuditEntry> = Vec::with_capacity(batch.log.len());
-    for (task, new) in &batch.log {
-        let entry = head.next(batch.now(), *task, new);
-        head = entry.head();
-        entries.push(entry);
-    }
+    let log = batch.log.iter();
+    let entries: Vec<_> = log.map(|(task, entry)| Entry::behind(&mut head, batch.now(), *task, *entry)).collect();
     let mut query = sqlx::query(
-        "INSERT INTO audit (seq, at, task, kind, body, previous, hash) SELECT * FROM unnest($1::bigint[], $2::bigint[], \
+        "WITH ended AS (UPDATE audit_head SET seq = $8, hash = $9 WHERE one = 1) \
+         INSERT INTO audit (seq, at, task, kind, body, previous, hash) SELECT * FROM unnest($1::bigint[], $2::bigint[], \
          $3::bytea[], $4::text[], $5::text[], $6::bytea[], $7::bytea[])",
     );
-    column!(query, entries, entry => entry.seq.cast_signed());
+    column!(query, entries, entry => entry.head.seq.cast_signed());
     column!(query, entries, entry => entry.at.0);
     column!(query, entries, entry => entry.task.0.0.as_slice());
-    column!(query, entries, entry => escape(&entry.kind));
-    column!(query, entries, entry => entry.body.as_str());
+    column!(query, entries, entry => escape(entry.kind));
+    column!(query, entries, entry => entry.body);
     column!(query, entries, entry => entry.previous.0.as_slice());
-    column!(query, entries, entry => entry.hash.0.as_slice());
-    query.execute(&mut *connection).await.map_err(&writing)?;
-    sqlx::query("UPDATE audit_head SET seq = $1, hash = $2 WHERE one = 1")
-        .bind(head.seq.cast_signed())
-        .bind(head.hash.0.to_vec())
-        .execute(connection)
-        .await
-        .map(drop)
-        .map_err(writing)
+    column!(query, entries, entry => entry.head.hash.0.as_slice());
+    query = query.bind(head.seq.cast_signed()).bind(head.hash.0.as_slice());
+    query.execute(connection).await.map(drop).map_err(writing)
 }
 
 async fn write_reports(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<()> {
@@ -248,14 +257,12 @@ async fn write_reports(connection: &mut PgConnection, batch: &Batch<'_>) -> Resu
     let writing = failed("writing reports");
     let reports: Vec<_> = batch.reports.iter().collect();
     let mut query = sqlx::query(
-        "INSERT INTO reports (task, report) SELECT * FROM unnest($1::bytea[], $2::text[]) \
+        "WITH gone AS (DELETE FROM findings WHERE task = ANY($1)) \
+         INSERT INTO reports (task, report) SELECT * FROM unnest($1::bytea[], $2::text[]) \
          ON CONFLICT (task) DO UPDATE SET report = excluded.report",
     );
     column!(query, reports, (task, _) => task.0.0.as_slice());
     column!(query, reports, (_, (_, text)) => *text);
-    query.execute(&mut *connection).await.map_err(&writing)?;
-    let mut query = sqlx::query("DELETE FROM findings WHERE task = ANY($1)");
-    column!(query, reports, (task, _) => task.0.0.as_slice());
     query.execute(&mut *connection).await.map_err(&writing)?;
     let mut findings = Vec::new();
     for (task, (report, _)) in &batch.reports {

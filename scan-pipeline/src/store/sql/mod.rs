@@ -13,7 +13,7 @@ use super::{
     TaskFilter, TaskRecord, TaskState,
 };
 use crate::handler::Place;
-use crate::model::{Finding, ObjectRef, Report, Tags, TaskId, Timestamp};
+use crate::model::{ContentDigest, Finding, ObjectRef, Report, Tags, TaskId, Timestamp};
 use crate::sql::{Columns, damaged, digest, word};
 use crate::{Error, ErrorKind, Result};
 
@@ -42,6 +42,8 @@ macro_rules! task_columns {
     };
 }
 pub(super) use task_columns;
+/// How many they are.
+pub(super) const TASK_COLUMNS: usize = 13;
 
 /// What became of a claim, before anybody has read the rest of the task.
 #[derive(Debug)]
@@ -203,6 +205,8 @@ pub(super) struct Prepared {
     pub(super) cached: Option<String>,
     /// The outputs of the steps.
     pub(super) outputs: Vec<Option<String>>,
+    /// The bodies of the audit entries.
+    bodies: Vec<String>,
     place: Option<String>,
 }
 
@@ -221,8 +225,35 @@ impl Prepared {
             cached: changes.cache.as_ref().map(|(_, cached)| to_json(cached)).transpose()?,
             outputs: changes.steps.iter().map(output).collect::<Result<_>>()?,
             place: changes.place.as_ref().map(to_json).transpose()?,
+            bodies: changes.audit.iter().map(|entry| entry.body.to_string()).collect(),
             changes,
         })
+    }
+
+    /// What is to be logged: kinds and bodies.
+    pub(super) fn log(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.changes.audit.iter().map(|entry| entry.kind.as_str()).zip(self.bodies.iter().map(String::as_str))
+    }
+}
+
+/// An entry on its way into the log.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) at: Timestamp,
+    pub(super) task: TaskId,
+    pub(super) kind: &'a str,
+    pub(super) body: &'a str,
+    pub(super) previous: ContentDigest,
+    /// The end of the log with it.
+    pub(super) head: AuditHead,
+}
+
+impl<'a> Entry<'a> {
+    /// The one that comes behind this end of the log, which it moves on.
+    pub(super) fn behind(head: &mut AuditHead, at: Timestamp, task: TaskId, (kind, body): (&'a str, &'a str)) -> Self {
+        let previous = head.hash;
+        *head = head.after(at, task, kind, body);
+        Self { at, task, kind, body, previous, head: *head }
     }
 }
 

@@ -4,7 +4,9 @@
 //! file open. Times are those of the machine's clock, which they share.
 
 mod jobs;
+mod pending;
 mod rows;
+mod together;
 mod write;
 mod writer;
 

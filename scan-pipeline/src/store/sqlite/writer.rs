@@ -1,15 +1,12 @@
 //! What the writer does with the calls of a store. A call that is refused has written nothing.
 
-use std::collections::HashMap;
-
 use sqlx::sqlite::SqliteConnection;
 
+use super::pending::Pending;
 use super::{jobs, rows, write};
 use crate::Result;
-use crate::model::TaskId;
 use crate::sql::sqlite::Calls;
-use crate::store::AuditHead;
-use crate::store::sql::{Answer, Call, TaskRow};
+use crate::store::sql::{Answer, Call};
 
 /// The calls of a store.
 #[derive(Debug)]
@@ -32,9 +29,24 @@ impl Calls for Tasks {
         });
         let mut tasks = rows::task_rows(connection, committed).await?;
         let mut results = Vec::with_capacity(calls.len());
+        let mut pending = Pending::default();
         for call in calls {
-            results.push(run(connection, call, self.cache_entries, &mut head, &mut tasks).await?);
+            results.push(match *call {
+                Call::Commit(lease, prepared) => {
+                    pending.add(lease, prepared, &mut head, &mut tasks).map(Answer::Committed)
+                }
+                Call::Claim(request) => {
+                    // It reads what was written before it.
+                    if pending.is_about(request.id) {
+                        pending.write(connection, self.cache_entries).await?;
+                    }
+                    write::claim(connection, request, &mut tasks).await?.map(Answer::Claim)
+                }
+                Call::Job(call) => jobs::run(connection, call).await?.map(Answer::Job),
+                Call::SetTags(object, tags) => write::set_tags(connection, object, tags).await?.map(|()| Answer::Done),
+            });
         }
+        pending.write(connection, self.cache_entries).await?;
         write::end(connection, (head != before).then_some(head)).await?;
         Ok(results)
     }
@@ -42,23 +54,4 @@ impl Calls for Tasks {
     fn undo(answer: Answer) -> Option<Call> {
         answer.undo()
     }
-}
-
-/// The inner result is the answer; with the outer one the transaction has failed. `head` is the end of the audit log, and
-/// `tasks` are those that commits are about, both as the transaction has them.
-async fn run(
-    connection: &mut SqliteConnection,
-    call: &Call,
-    cache_entries: u32,
-    head: &mut AuditHead,
-    tasks: &mut HashMap<TaskId, TaskRow>,
-) -> Result<Result<Answer>> {
-    Ok(match call {
-        Call::Claim(request) => write::claim(connection, request, tasks).await?.map(Answer::Claim),
-        Call::Commit(lease, prepared) => {
-            write::commit(connection, lease, prepared, cache_entries, head, tasks).await?.map(Answer::Committed)
-        }
-        Call::Job(call) => jobs::run(connection, call).await?.map(Answer::Job),
-        Call::SetTags(object, tags) => write::set_tags(connection, object, tags).await?.map(|()| Answer::Done),
-    })
 }

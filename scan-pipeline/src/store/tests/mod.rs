@@ -8,6 +8,7 @@ use crate::testkit::store_suite::StoreFixture;
 mod bad_input;
 mod crash;
 mod migrations;
+mod model;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod tamper;

@@ -52,3 +52,16 @@ mod jobs {
 
     crate::job_suite!(fixture);
 }
+
+#[test]
+fn postgres_is_as_the_model() {
+    let Some(server) = postgres::shared() else { return };
+    let database = server.database();
+    let count = std::cell::Cell::new(0);
+    super::model::run(40, async || {
+        count.set(count.get() + 1);
+        let builder = Postgres::builder(&database.url()).expect("an address").schema(format!("case_{}", count.get()));
+        let connected = builder.connect().await.expect("connects");
+        Arc::new(PostgresStore::builder(connected).open().await.expect("a store")) as Arc<dyn Store>
+    });
+}
