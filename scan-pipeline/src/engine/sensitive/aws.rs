@@ -32,8 +32,7 @@ pub(super) fn find_key_id(text: &[u8], start: usize) -> Option<Raw> {
     let body = &text[start + 4..start + 20];
     let base32 = !body.iter().any(|byte| matches!(byte, b'0' | b'1' | b'8' | b'9'));
     let account = if base32 { account(body) } else { None };
-    let raw = Raw::new(start, start + 20, Detector::AwsAccessKey, if base32 { 0.95 } else { 0.3 });
-    Some(Raw { account, ..raw })
+    Some(Raw::new(start, start + 20, Detector::AwsAccessKey, if base32 { 0.95 } else { 0.3 }).of_account(account))
 }
 
 /// The account that a key id belongs to: 40 bits of its base32, from the second on. Older ids hold none, and

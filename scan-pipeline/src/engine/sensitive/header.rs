@@ -1,10 +1,15 @@
-//! The names of columns: in a table as text, the first line says what the numbers below it are.
+//! The names of columns: in a table as text, the first line says what the numbers below it are. A table is what has as
+//! many cells in most of its first rows as in the first line, or a letter that begins with `Hello, call my phone` would be
+//! one.
 
 use super::kernel::Instructions;
 use super::keyword::Topic;
 
 /// Longest first line that is read, and furthest that the beginning of a line is looked for.
 pub(super) const MOST: usize = 1024;
+/// How much of a text is read to see whether it is a table, and how many rows of it.
+pub(super) const SIGHT: usize = 4096;
+const ROWS: usize = 8;
 
 /// The columns of a table whose names tell of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,13 +22,24 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads the first line of a text. `None` where it names no column that matters.
+    /// Reads the first lines of a text, of which [`SIGHT`] bytes have to be there, or all. `None` where they are no table,
+    /// and where it names no column that matters.
     pub(super) fn read(text: &[u8]) -> Option<Self> {
         let line = &text[..text.iter().take(MOST).position(|byte| *byte == b'\n')?];
         let count = |mark: u8| line.iter().filter(|byte| **byte == mark).count();
         let separator = [b',', b';', b'\t', b'|'].into_iter().max_by_key(|mark| (count(*mark), 255 - mark))?;
         // Names hold no numbers to speak of; data does.
         if count(separator) == 0 || line.iter().filter(|byte| byte.is_ascii_digit()).count() > line.len() / 8 {
+            return None;
+        }
+        let cells = split(line, separator).count();
+        // What comes last may be cut.
+        let rows = text[line.len() + 1..text.len().min(SIGHT)].split_inclusive(|byte| *byte == b'\n');
+        let whole = rows.filter(|row| row.ends_with(b"\n") || text.len() < SIGHT).take(ROWS);
+        let (all, alike) = whole.fold((0, 0), |(all, alike), row| {
+            (all + 1, alike + usize::from(split(row, separator).count() == cells))
+        });
+        if alike * 2 <= all {
             return None;
         }
         let mut columns = [const { Vec::new() }; 3];

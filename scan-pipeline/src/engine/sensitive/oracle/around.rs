@@ -100,7 +100,6 @@ fn column(words: &str, text: &[u8], place: usize) -> bool {
     if count(separator) == 0 || digits > head.len() / 8 || place <= first {
         return false;
     }
-    let Some(line) = (place.saturating_sub(1024)..place).rev().find(|i| text[*i] == b'\n') else { return false };
     let cells = |line: &[u8]| {
         let (mut cells, mut quoted) = (vec![Vec::new()], false);
         for byte in line {
@@ -113,6 +112,17 @@ fn column(words: &str, text: &[u8], place: usize) -> bool {
         }
         cells
     };
+    // It is a table only if most of the first eight rows that end within 4 KiB, or with the text, have as many cells.
+    let mut rows: Vec<&[u8]> = text[first + 1..text.len().min(4096)].split(|byte| *byte == b'\n').collect();
+    if text.len() >= 4096 || rows.last().is_some_and(|last| last.is_empty()) {
+        rows.pop();
+    }
+    rows.truncate(8);
+    let alike = rows.iter().filter(|row| cells(row).len() == cells(head).len()).count();
+    if 2 * alike <= rows.len() {
+        return false;
+    }
+    let Some(line) = (place.saturating_sub(1024)..place).rev().find(|i| text[*i] == b'\n') else { return false };
     let number = cells(&text[line + 1..place]).len() - 1;
     cells(head).get(number).is_some_and(|name| {
         words.split_whitespace().any(|word| {
