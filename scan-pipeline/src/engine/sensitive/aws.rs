@@ -62,10 +62,13 @@ fn secret(text: &[u8], start: usize) -> Option<Raw> {
     fits.then(|| Raw::new(start, start + 40, Detector::AwsSecretKey, 0.85))
 }
 
-/// The secrets that begin soon behind the word `secret` at a place, in upper or lower case.
+/// The secrets that begin soon behind the word `secret` at a place, in upper or lower case, or end soon before it.
 pub(super) fn find_labelled(text: &[u8], place: usize, out: &mut Vec<Raw>) {
     let Some(word) = text.get(place..place + 6) else { return };
     if word.eq_ignore_ascii_case(b"secret") {
+        if place >= 40 {
+            secrets(text, place.saturating_sub(40 + LABEL), place - 40, out);
+        }
         secrets(text, place + 6, place + 6 + LABEL, out);
     }
 }

@@ -38,6 +38,7 @@ pub(super) fn secret(text: &[u8], start: usize) -> Option<Match> {
         return None;
     }
     let named = (start.saturating_sub(56)..start).any(|i| i + 6 <= start && at("(?i)secret", text, i).is_some());
+    let named = named || (end..=text.len().min(end + 50)).any(|i| at("(?i)secret", text, i).is_some());
     let beside = |id: usize| {
         key_id(text, id).is_some() && (start <= id && start + 140 >= id || start >= id + 20 && start <= id + 120)
     };

@@ -85,6 +85,8 @@ fn secrets_stand_by_their_name_or_their_id() {
             format!("AWS_SECRET_ACCESS_KEY={secret}\n"),
             format!("{id},{secret}"),
             format!("{secret} is for {id}"),
+            format!("{secret} is the secret"),
+            format!("{secret}{}secret", ".".repeat(50)),
         ] {
             assert_eq!(found(Detector::AwsSecretKey, &text), [secret.as_str()], "{text}");
         }
@@ -94,6 +96,7 @@ fn secrets_stand_by_their_name_or_their_id() {
             format!("secret {}", &secret[1..]),
             format!("secret {secret}="),
             format!("secret {}{secret}", ". ".repeat(40)),
+            format!("{secret}{}secret", ".".repeat(51)),
         ] {
             assert!(found(Detector::AwsSecretKey, &text).is_empty(), "{text}");
         }

@@ -16,7 +16,7 @@ fn is_candidate(kind: Kind, text: &[u8], place: usize) -> bool {
     let word = |by| at(by).is_ascii_alphanumeric() || at(by) == b'_';
     let is = |by, bytes: &[u8]| bytes.contains(&at(by));
     let group = digits(-3, 0) && !digits(-4, -4);
-    let (separator, bracket) = (|by| is(by, b" -."), |by| is(by, b")"));
+    let (separator, bracket) = (|by| is(by, b" -./"), |by| is(by, b")"));
     match kind {
         Kind::Card => group && separator(-4) && digits(-8, -5),
         Kind::Ssn => group && separator(-4) && digits(-6, -5) && separator(-7) && digits(-10, -8),
