@@ -37,10 +37,14 @@ pub struct FindingTaker {
 struct Taken {
     list: Vec<Taking>,
     omitted: u64,
+    /// How many layers were looked at.
+    layers: usize,
 }
 
 struct Taking {
     finding: Finding,
+    /// Which of the layers it is in, by the order in which they came.
+    layer: usize,
     around: Around,
 }
 
@@ -111,13 +115,15 @@ impl FindingTaker {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let mut outer = taken.of_containers(path);
         taken.omitted = taken.omitted.saturating_add(found.omitted);
+        let layer = taken.layers;
+        taken.layers += 1;
         for finding in found.list {
             let around = Around::new(bytes, finding.byte_offset);
             let same = outer.get_mut(&key(&finding)).and_then(|places| {
                 let place = places.iter().rposition(|place| around.is_in(&taken.list[*place].around))?;
                 Some(places.remove(place))
             });
-            let taking = Taking { finding, around };
+            let taking = Taking { finding, layer, around };
             match same {
                 Some(place) => taken.list[place] = taking,
                 None if taken.list.len() < self.most => taken.list.push(taking),
@@ -129,14 +135,10 @@ impl FindingTaker {
     /// What was found, once the scan is done, layer by layer. It is given once.
     pub fn take(&self) -> Findings {
         let taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut list: Vec<_> = taken.list.into_iter().map(|taking| taking.finding).collect();
+        let mut list = taken.list;
         // What took the place of another one stands where that stood.
-        let mut layers = HashMap::new();
-        for finding in &list {
-            let next = layers.len();
-            layers.entry(finding.layer_path.clone()).or_insert(next);
-        }
-        list.sort_by_key(|finding| (layers.get(&finding.layer_path).copied(), finding.byte_offset));
+        list.sort_by_key(|taking| (taking.layer, taking.finding.byte_offset));
+        let list = list.into_iter().map(|taking| taking.finding).collect();
         Findings { list, omitted: taken.omitted }
     }
 }
@@ -165,7 +167,8 @@ mod tests {
     use super::*;
 
     fn found(offsets: std::ops::Range<u64>, omitted: u64) -> Findings {
-        let one = |byte_offset: u64| Finding { byte_offset, fingerprint: byte_offset.to_string(), ..Finding::default() };
+        let one =
+            |byte_offset: u64| Finding { byte_offset, fingerprint: byte_offset.to_string(), ..Finding::default() };
         let list = offsets.map(one).collect();
         Findings { list, omitted }
     }

@@ -36,9 +36,8 @@ impl Header {
         // What comes last may be cut.
         let rows = text[line.len() + 1..text.len().min(SIGHT)].split_inclusive(|byte| *byte == b'\n');
         let whole = rows.filter(|row| row.ends_with(b"\n") || text.len() < SIGHT).take(ROWS);
-        let (all, alike) = whole.fold((0, 0), |(all, alike), row| {
-            (all + 1, alike + usize::from(split(row, separator).count() == cells))
-        });
+        let (all, alike) = whole
+            .fold((0, 0), |(all, alike), row| (all + 1, alike + usize::from(split(row, separator).count() == cells)));
         if alike * 2 <= all {
             return None;
         }

@@ -162,9 +162,7 @@ impl Stream {
             (Form::Markup, None) => {
                 Way::Markup(Box::new(Flow::new(markup(1))), Box::new(Stretches::new(markup(2), None)))
             }
-            (Form::Markup, Some(wide)) => {
-                Way::MarkedMarkup(Box::new(Flow::new(markup(1))), wide, Box::new(markup(2)))
-            }
+            (Form::Markup, Some(wide)) => Way::MarkedMarkup(Box::new(Flow::new(markup(1))), wide, Box::new(markup(2))),
         }
     }
 

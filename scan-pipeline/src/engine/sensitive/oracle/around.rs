@@ -79,8 +79,7 @@ pub(super) fn labelled(words: &str, text: &[u8], start: usize, end: usize) -> bo
 /// Whether a number can begin here, also behind a word of its kind and a dot or hyphen.
 pub(super) fn clear_left_of(words: &str, text: &[u8], start: usize) -> bool {
     let letters = (2..26).take_while(|by| byte(text, start as isize - by).is_ascii_alphabetic()).count();
-    clear_left(text, start)
-        || ends(r"[A-Za-z][.-]", text, start) && says(words, text, start - 1 - letters, start - 1)
+    clear_left(text, start) || ends(r"[A-Za-z][.-]", text, start) && says(words, text, start - 1 - letters, start - 1)
 }
 
 fn begins_word(text: &[u8], place: usize) -> bool {

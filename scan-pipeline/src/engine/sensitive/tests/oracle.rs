@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::{Detectors, Instructions};
 use super::super::check::{against_the_oracle, by_rules};
 use super::super::kernel::{Found, Kind, Triples, candidates};
+use super::super::{Detectors, Instructions};
 use super::texts::{any_text, confusing};
 use super::{Detector, cases};
 

@@ -155,7 +155,10 @@ fn a_line_with_a_comma_is_no_row_of_names() {
     // In such a table it is.
     let row = "Anna,1\n".repeat(9);
     assert_eq!(find(Form::Plain, format!("name,phone\n{row}Bob,4155552671\n").as_bytes()).len(), 1);
-    assert_eq!(find(Form::Plain, b"name,remark,phone\nAnna,nothing that would be said of her beside it,4155552671").len(), 1);
+    assert_eq!(
+        find(Form::Plain, b"name,remark,phone\nAnna,nothing that would be said of her beside it,4155552671").len(),
+        1
+    );
 }
 
 /// A mark of two bytes does not hide what is no UTF-16 behind it.
