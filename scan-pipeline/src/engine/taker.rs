@@ -113,10 +113,13 @@ impl FindingTaker {
     /// the innermost one.
     fn add(&self, found: Findings, path: &str, bytes: &[u8]) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut outer = taken.of_containers(path);
-        taken.omitted = taken.omitted.saturating_add(found.omitted);
         let layer = taken.layers;
         taken.layers += 1;
+        taken.omitted = taken.omitted.saturating_add(found.omitted);
+        if found.list.is_empty() {
+            return;
+        }
+        let mut outer = taken.of_containers(path);
         for finding in found.list {
             let around = Around::new(bytes, finding.byte_offset);
             let same = outer.get_mut(&key(&finding)).and_then(|places| {

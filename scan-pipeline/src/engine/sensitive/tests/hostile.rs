@@ -116,7 +116,7 @@ fn no_form_takes_more_memory() {
             let mut pieces = line();
             pieces.extend(["x<p>", "x<b>", "<a b>", "a", "password:", "eyJ", "&amp;<i>"]);
             for piece in pieces {
-                let narrow = piece.repeat((1 << 18) / piece.len()).into_bytes();
+                let narrow = piece.repeat((1 << 17) / piece.len()).into_bytes();
                 let wide: Vec<u8> = narrow.iter().flat_map(|byte| [*byte, 0]).collect();
                 for part in [narrow, wide] {
                     stream.push(&part);
