@@ -50,10 +50,12 @@ fn is_secret_byte(byte: u8) -> bool {
 }
 
 /// The secret that begins at `start`, by itself.
-fn secret(text: &[u8], start: usize) -> Option<Raw> {
+pub(super) fn secret(text: &[u8], start: usize) -> Option<Raw> {
+    if is_secret_byte(before(text, start, 1)) {
+        return None;
+    }
     let key = text.get(start..start + 40)?;
     let fits = key.iter().all(|byte| is_secret_byte(*byte))
-        && !is_secret_byte(before(text, start, 1))
         && !is_secret_byte(at(text, start + 40))
         && at(text, start + 40) != b'='
         && !key.iter().all(u8::is_ascii_hexdigit)

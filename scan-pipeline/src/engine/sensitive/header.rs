@@ -11,6 +11,9 @@ pub(super) const MOST: usize = 1024;
 pub(super) const SIGHT: usize = 4096;
 const ROWS: usize = 8;
 
+/// What is in the names of columns of secret keys, in lower case.
+const SECRETS: [&str; 4] = ["secret", "aws_key", "aws-key", "awskey"];
+
 /// The columns of a table whose names tell of something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
@@ -19,6 +22,8 @@ pub(super) struct Header {
     length: u64,
     /// For each topic, the columns.
     columns: [Vec<usize>; 3],
+    /// Those of secret keys.
+    secrets: Vec<usize>,
 }
 
 impl Header {
@@ -41,21 +46,38 @@ impl Header {
         if alike * 2 <= all {
             return None;
         }
-        let mut columns = [const { Vec::new() }; 3];
+        let (mut columns, mut secrets) = ([const { Vec::new() }; 3], Vec::new());
         for (i, name) in split(line, separator).enumerate() {
             for topic in Topic::ALL {
                 if topic.is_within(Instructions::Portable, name, 0, name.len()) {
                     columns[topic as usize].push(i);
                 }
             }
+            let name = name.to_ascii_lowercase();
+            if SECRETS.iter().any(|one| name.windows(one.len()).any(|part| part == one.as_bytes())) {
+                secrets.push(i);
+            }
         }
-        let found = columns.iter().any(|columns| !columns.is_empty());
-        found.then_some(Self { separator, length: line.len() as u64 + 1, columns })
+        let found = !secrets.is_empty() || columns.iter().any(|columns| !columns.is_empty());
+        found.then_some(Self { separator, length: line.len() as u64 + 1, columns, secrets })
     }
 
     /// Whether a place is in a column of this topic. `base` is where the text begins in the layer.
     pub(super) fn is_about(&self, topic: Topic, text: &[u8], base: u64, place: usize) -> bool {
-        let columns = &self.columns[topic as usize];
+        self.is_in(&self.columns[topic as usize], text, base, place)
+    }
+
+    /// Whether there is a column of secret keys.
+    pub(super) fn has_secrets(&self) -> bool {
+        !self.secrets.is_empty()
+    }
+
+    /// Whether a place is in such a column.
+    pub(super) fn is_secret(&self, text: &[u8], base: u64, place: usize) -> bool {
+        self.is_in(&self.secrets, text, base, place)
+    }
+
+    fn is_in(&self, columns: &[usize], text: &[u8], base: u64, place: usize) -> bool {
         if columns.is_empty() || base + (place as u64) < self.length {
             return false;
         }

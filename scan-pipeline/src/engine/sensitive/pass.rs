@@ -12,7 +12,7 @@ use super::{Inner, aws, card, email, phone, ssn};
 const EDGE: usize = 256;
 /// How much is looked at before the rules are asked, so that they find it in the cache, and so that what they find at
 /// most takes little memory.
-pub(super) const CHUNK: usize = 32 << 10;
+pub(super) const CHUNK: usize = 48 << 10;
 /// How much of a text has to be there before and behind what is decided, unless the text begins or ends.
 pub(super) const KEPT: usize = 8 << 10;
 
@@ -68,6 +68,12 @@ pub(super) fn matches(
     let rules = Rules { inner, text, near };
     for kind in Kind::ALL {
         rules.judge(kind, first, candidates.of(kind), raws);
+    }
+    if let Some(header) = text.header.filter(|header| header.has_secrets())
+        && inner.set.has(Detector::AwsSecretKey)
+    {
+        let named = |place: &usize| header.is_secret(text.bytes, text.base, *place);
+        raws.extend((first..last).filter_map(|place| aws::secret(text.bytes, place).filter(|_| named(&place))));
     }
     if let Some(pack) = &inner.tokens {
         pack.find(inner.instructions, text.bytes, first, last, tokens, raws);

@@ -94,7 +94,7 @@ fn ends_word(text: &[u8], end: usize) -> bool {
 }
 
 /// Whether a place is in a column whose name tells of a topic.
-fn column(words: &str, text: &[u8], place: usize) -> bool {
+pub(super) fn column(words: &str, text: &[u8], place: usize) -> bool {
     let Some(first) = text.iter().position(|byte| *byte == b'\n').filter(|end| *end < 1024) else { return false };
     let head = &text[..first];
     let count = |mark: u8| head.iter().filter(|byte| **byte == mark).count();

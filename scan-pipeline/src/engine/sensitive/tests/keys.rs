@@ -106,3 +106,14 @@ fn secrets_stand_by_their_name_or_their_id() {
     let example = ["wJalrXUtnFEMI/K7MDENG/", "bPxRfiCYEXAMPLEKEY"].concat();
     assert!(found(Detector::AwsSecretKey, &format!("secret {example}")).is_empty(), "of the documentation");
 }
+
+#[test]
+fn secrets_stand_in_a_column_that_is_named_so() {
+    let secret = ["h8Kd/2mQ0vXz+PnY7sWc", "R4tLb9GfJ1uEaT6oSi3D"].concat();
+    let rows = "Anna,none,a remark that is long enough to be of some length\n".repeat(5);
+    for name in ["aws_key", "AWS-Key", "Secret key"] {
+        let table = format!("name,{name},remark\n{rows}Bob,{secret},of his\nEve,x,{secret}\n");
+        assert_eq!(found(Detector::AwsSecretKey, &table).len(), 1, "{table}");
+    }
+    assert!(found(Detector::AwsSecretKey, &format!("name,digest,remark\n{rows}Bob,{secret},of his\n")).is_empty());
+}
