@@ -15,6 +15,7 @@ pub mod remote;
 pub mod rng;
 pub mod sides;
 pub mod stores;
+pub mod texts;
 
 /// What the programs here fail with: they only ever show it.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

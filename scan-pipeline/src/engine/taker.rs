@@ -1,10 +1,13 @@
 //! The findings of one scan, taken from its layers in the pass that unpacks them.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Detectors, Findings, MOST_FINDINGS};
 use crate::clamav::{Layer, LayerDetector};
+use crate::model::Finding;
 
 /// Has every layer of one scan looked at for sensitive data, in the same pass as the malware scan.
 ///
@@ -26,7 +29,61 @@ use crate::clamav::{Layer, LayerDetector};
 pub struct FindingTaker {
     detectors: Detectors,
     most: usize,
-    taken: Arc<Mutex<Findings>>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Taken {
+    list: Vec<Taking>,
+    omitted: u64,
+    /// How many layers were looked at.
+    layers: usize,
+}
+
+struct Taking {
+    finding: Finding,
+    /// Which of the layers it is in, by the order in which they came.
+    layer: usize,
+    around: Around,
+}
+
+/// The bytes next to the beginning of a match in its layer, by which it is known again where a container holds a member
+/// as it is: in a stored zip, a tar or a mail both show the same bytes.
+struct Around {
+    before: Vec<u8>,
+    from: Vec<u8>,
+}
+
+impl Around {
+    const BEFORE: usize = 16;
+    /// Behind the beginning: the longest number, with some bytes to spare.
+    const FROM: usize = 40;
+
+    fn new(bytes: &[u8], place: u64) -> Self {
+        let place = usize::try_from(place).unwrap_or(usize::MAX).min(bytes.len());
+        // Readers of mail take their own ends of lines.
+        let is_kept = |byte: &&u8| **byte != b'\r';
+        let left = &bytes[place.saturating_sub(2 * Self::BEFORE)..place];
+        let right = &bytes[place..bytes.len().min(place + 2 * Self::FROM)];
+        let mut before: Vec<u8> = left.iter().rev().filter(is_kept).take(Self::BEFORE).copied().collect();
+        before.reverse();
+        Self { before, from: right.iter().filter(is_kept).take(Self::FROM).copied().collect() }
+    }
+
+    /// Whether what stands in a member could be what stands in its container. A reader may have changed what is at one of
+    /// its sides; at the other one there has to be enough to tell.
+    fn is_in(&self, container: &Self) -> bool {
+        let (left, right) = (container.before.ends_with(&self.before), container.from.starts_with(&self.from));
+        left && (right || self.before.len() >= Self::BEFORE / 2) || right && self.from.len() == Self::FROM
+    }
+}
+
+impl fmt::Debug for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the bytes.
+        f.debug_struct("Taken").field("listed", &self.list.len()).field("omitted", &self.omitted).finish()
+    }
 }
 
 impl FindingTaker {
@@ -46,34 +103,76 @@ impl FindingTaker {
     pub fn detector(&self) -> impl LayerDetector + 'static {
         let this = self.clone();
         move |layer: &Layer<'_>| {
-            this.add(this.detectors.find_layer(layer));
+            this.add(this.detectors.find_layer(layer), layer.path, layer.bytes);
             // On to the next layer also where the list is full: the rest is counted.
             ControlFlow::Continue(())
         }
     }
 
-    /// Adds what was found in a layer.
-    fn add(&self, found: Findings) {
+    /// Adds what was found in a layer. What lies open in the layers around it was found there before: it counts once, in
+    /// the innermost one.
+    fn add(&self, found: Findings, path: &str, bytes: &[u8]) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = self.most.saturating_sub(taken.list.len()).min(found.list.len());
-        let over = (found.list.len() - room) as u64;
-        taken.omitted = taken.omitted.saturating_add(found.omitted).saturating_add(over);
-        taken.list.extend(found.list.into_iter().take(room));
+        let layer = taken.layers;
+        taken.layers += 1;
+        taken.omitted = taken.omitted.saturating_add(found.omitted);
+        if found.list.is_empty() {
+            return;
+        }
+        let mut outer = taken.of_containers(path);
+        for finding in found.list {
+            let around = Around::new(bytes, finding.byte_offset);
+            let same = outer.get_mut(&key(&finding)).and_then(|places| {
+                let place = places.iter().rposition(|place| around.is_in(&taken.list[*place].around))?;
+                Some(places.remove(place))
+            });
+            let taking = Taking { finding, layer, around };
+            match same {
+                Some(place) => taken.list[place] = taking,
+                None if taken.list.len() < self.most => taken.list.push(taking),
+                None => taken.omitted = taken.omitted.saturating_add(1),
+            }
+        }
     }
 
-    /// What was found, once the scan is done. It is given once.
+    /// What was found, once the scan is done, layer by layer. It is given once.
     pub fn take(&self) -> Findings {
-        std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner))
+        let taken = std::mem::take(&mut *self.taken.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut list = taken.list;
+        // What took the place of another one stands where that stood.
+        list.sort_by_key(|taking| (taking.layer, taking.finding.byte_offset));
+        let list = list.into_iter().map(|taking| taking.finding).collect();
+        Findings { list, omitted: taken.omitted }
+    }
+}
+
+/// What is equal of the same match in two layers.
+fn key(finding: &Finding) -> (String, String) {
+    (finding.detector.clone(), finding.fingerprint.clone())
+}
+
+impl Taken {
+    /// The findings in the layers around one, by what they are of, the innermost last.
+    fn of_containers(&self, path: &str) -> HashMap<(String, String), Vec<usize>> {
+        let mut all: HashMap<_, Vec<usize>> = HashMap::new();
+        let around = |outer: &str| path.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
+        let mut places: Vec<_> = (0..self.list.len()).filter(|i| around(&self.list[*i].finding.layer_path)).collect();
+        places.sort_by_key(|i| self.list[*i].finding.layer_path.len());
+        for place in places {
+            all.entry(key(&self.list[place].finding)).or_default().push(place);
+        }
+        all
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Finding;
 
     fn found(offsets: std::ops::Range<u64>, omitted: u64) -> Findings {
-        let list = offsets.map(|byte_offset| Finding { byte_offset, ..Finding::default() }).collect();
+        let one =
+            |byte_offset: u64| Finding { byte_offset, fingerprint: byte_offset.to_string(), ..Finding::default() };
+        let list = offsets.map(one).collect();
         Findings { list, omitted }
     }
 
@@ -81,9 +180,9 @@ mod tests {
     fn the_first_findings_of_all_layers_are_listed_and_the_rest_is_counted() {
         let detectors = Detectors::builder().build().expect("detectors");
         let taker = FindingTaker::new(&detectors).most(5);
-        taker.add(found(0..3, 0));
-        taker.add(found(3..6, 2));
-        taker.add(found(6..8, 0));
+        taker.add(found(0..3, 0), "a", b"");
+        taker.add(found(3..6, 2), "a", b"");
+        taker.add(found(6..8, 0), "a", b"");
         let taken = taker.clone().take();
         assert_eq!(
             (taken.list.iter().map(|one| one.byte_offset).collect::<Vec<_>>(), taken.omitted),

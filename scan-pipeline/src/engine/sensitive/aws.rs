@@ -32,8 +32,7 @@ pub(super) fn find_key_id(text: &[u8], start: usize) -> Option<Raw> {
     let body = &text[start + 4..start + 20];
     let base32 = !body.iter().any(|byte| matches!(byte, b'0' | b'1' | b'8' | b'9'));
     let account = if base32 { account(body) } else { None };
-    let raw = Raw::new(start, start + 20, Detector::AwsAccessKey, if base32 { 0.95 } else { 0.3 });
-    Some(Raw { account, ..raw })
+    Some(Raw::new(start, start + 20, Detector::AwsAccessKey, if base32 { 0.95 } else { 0.3 }).of_account(account))
 }
 
 /// The account that a key id belongs to: 40 bits of its base32, from the second on. Older ids hold none, and
@@ -51,10 +50,12 @@ fn is_secret_byte(byte: u8) -> bool {
 }
 
 /// The secret that begins at `start`, by itself.
-fn secret(text: &[u8], start: usize) -> Option<Raw> {
+pub(super) fn secret(text: &[u8], start: usize) -> Option<Raw> {
+    if is_secret_byte(before(text, start, 1)) {
+        return None;
+    }
     let key = text.get(start..start + 40)?;
     let fits = key.iter().all(|byte| is_secret_byte(*byte))
-        && !is_secret_byte(before(text, start, 1))
         && !is_secret_byte(at(text, start + 40))
         && at(text, start + 40) != b'='
         && !key.iter().all(u8::is_ascii_hexdigit)
@@ -63,10 +64,13 @@ fn secret(text: &[u8], start: usize) -> Option<Raw> {
     fits.then(|| Raw::new(start, start + 40, Detector::AwsSecretKey, 0.85))
 }
 
-/// The secrets that begin soon behind the word `secret` at a place, in upper or lower case.
+/// The secrets that begin soon behind the word `secret` at a place, in upper or lower case, or end soon before it.
 pub(super) fn find_labelled(text: &[u8], place: usize, out: &mut Vec<Raw>) {
     let Some(word) = text.get(place..place + 6) else { return };
     if word.eq_ignore_ascii_case(b"secret") {
+        if place >= 40 {
+            secrets(text, place.saturating_sub(40 + LABEL), place - 40, out);
+        }
         secrets(text, place + 6, place + 6 + LABEL, out);
     }
 }

@@ -22,8 +22,8 @@ pub(super) struct Brand {
 enum Trust {
     /// Its check digit, unless it stands among other numbers.
     Strong,
-    /// Groups as on a card, a word nearby, or that it is alone in its line: its range is so wide, or so seldom met,
-    /// that an unlabelled row of digits proves little.
+    /// Groups as on a card, a word nearby, or that it is alone in its line or its cell: its range is so wide, or so seldom
+    /// met, that an unlabelled row of digits proves little.
     Weak,
     /// A word nearby, and nothing less.
     Labelled,
@@ -33,7 +33,7 @@ enum Trust {
 const LENGTHS: [usize; 8] = [16, 15, 14, 19, 18, 13, 17, 12];
 
 /// Numbers that the schemes and payment services publish for tests.
-pub(super) const TEST_NUMBERS: [&str; 24] = [
+pub(super) const TEST_NUMBERS: [&str; 56] = [
     "4111111111111111",
     "4012888888881881",
     "4222222222222",
@@ -58,6 +58,40 @@ pub(super) const TEST_NUMBERS: [&str; 24] = [
     "6759649826438453",
     "5019717010103742",
     "4012001037141112",
+    // docs.stripe.com/testing
+    "6011981111111113",
+    "3056930009020004",
+    "36227206271667",
+    "6555900000604105",
+    "6200000000000047",
+    "6205500000000000004",
+    "4000000000000077",
+    "4000000000000093",
+    "4000000000000010",
+    "4000000000000028",
+    "4000000000000036",
+    "4000000000000044",
+    "4000000000000101",
+    "4000000000000002",
+    "4000000000009995",
+    "4000000000009987",
+    "4000000000009979",
+    "4000000000000069",
+    "4000000000000127",
+    "4000000000000119",
+    "4000000000003220",
+    // developer.paypal.com: card testing, and Braintree's test values
+    "4005519200000004",
+    "4009348888881881",
+    "4012000033330026",
+    "4012000077777777",
+    "4217651111111119",
+    "4500600000000061",
+    "376680816376961",
+    "36259600000004",
+    "6011000991300009",
+    "6304000000000000",
+    "4772129056533503",
 ];
 
 /// What they are as numbers: none of them begins with a zero, and none has more than 19 digits.
@@ -220,6 +254,7 @@ fn judge(
     mut labelled: impl FnMut(usize) -> bool,
 ) -> Option<Raw> {
     let brand = brand(digits)?;
+    let by_blanks = text[start..end].contains(&b' ');
     if !luhn(digits) || digits.iter().all(|digit| *digit == digits[0]) || !ends_card(text, end) {
         return None;
     }
@@ -227,15 +262,37 @@ fn judge(
         (Trust::Strong, true) => 0.95,
         (_, true) => 0.9,
         (Trust::Labelled, false) => 0.3,
+        // Counters in columns.
+        (_, false) if grouped && by_blanks && among_numbers(text, start, end) => 0.4,
         (_, false) if grouped => 0.8,
         (Trust::Strong, false) if crowded(text, start, end) => 0.4,
         (Trust::Strong, false) => 0.8,
-        (Trust::Weak, false) if alone(text, start, end) => 0.6,
+        (Trust::Weak, false) if alone(text, start, end) || is_cell(text, start, end) => 0.6,
         (Trust::Weak, false) => 0.3,
     };
     let test = TEST_VALUES.contains(&value(digits));
     let raw = Raw::new(start, end, Detector::CreditCard, confidence);
     Some(raw.tagged(Some(brand.name)).tagged(test.then_some("test")))
+}
+
+/// Whether a number that is no date stands beside a match in its line.
+fn among_numbers(text: &[u8], start: usize, end: usize) -> bool {
+    let is_blank = |byte: u8| matches!(byte, b' ' | b'\t');
+    let left = (1..=8).take_while(|by| is_blank(before(text, start, *by))).count();
+    let right = (0..8).take_while(|i| is_blank(at(text, end + i))).count();
+    let size = digits_from(text, end + right, 8);
+    // 4012 8888 8888 1881 12/27
+    let date = matches!(size, 1 | 2) && at(text, end + right + size) == b'/';
+    left > 0 && before(text, start, left + 1).is_ascii_digit() || right > 0 && size > 0 && !date
+}
+
+/// Whether a match is a cell of a table as text, in quotes or not.
+fn is_cell(text: &[u8], start: usize, end: usize) -> bool {
+    let quoted = before(text, start, 1) == b'"' && at(text, end) == b'"';
+    let (left, right) = (before(text, start, 1 + usize::from(quoted)), at(text, end + usize::from(quoted)));
+    let mark = |byte: u8| matches!(byte, b',' | b';' | b'|' | b'\t');
+    let edge = |byte: u8| matches!(byte, b'\n' | b'\r');
+    mark(left) && (mark(right) || edge(right)) || edge(left) && mark(right)
 }
 
 /// Whether a card can end here: no further part of a UUID or serial number follows.

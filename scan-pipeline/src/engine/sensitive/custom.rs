@@ -12,7 +12,7 @@ use regex_syntax::hir::Look;
 use super::card;
 use super::keyword::NEAR;
 use super::kinds::Detector;
-use super::look::{Raw, Source, entropy};
+use super::look::{Raw, entropy, worked};
 use crate::{Error, ErrorKind, Result};
 
 /// Most bytes that a match of such a pattern can have.
@@ -173,43 +173,71 @@ impl Own {
         format!("{:?}", self.pattern)
     }
 
-    /// Adds the matches that begin between two places, and those further on that could overlap them.
-    pub(super) fn find(&self, text: &[u8], from: usize, to: usize, number: usize, out: &mut Vec<Raw>) {
-        let (from, to) = (from.saturating_sub(self.longest), text.len().min(to + self.longest));
+    /// The confidence of its matches.
+    pub(super) fn confidence(&self) -> f64 {
+        self.pattern.confidence
+    }
+
+    /// Adds the matches that begin between two places, as many as there is room for, and says how many more there are.
+    /// One that overlaps an earlier one is none.
+    pub(super) fn find(
+        &self,
+        text: &[u8],
+        from: usize,
+        to: usize,
+        number: u32,
+        room: usize,
+        out: &mut Vec<Raw>,
+    ) -> u64 {
+        let (mut reach, mut kept, mut more) = (0, 0, 0);
+        let mut add = |start: usize, end: usize| {
+            if !self.counts(text, start, end) {
+                return;
+            }
+            if start >= reach && start >= from {
+                if kept < room {
+                    out.push(Raw::own(start, end, number, self.pattern.confidence));
+                    kept += 1;
+                } else {
+                    more += 1;
+                }
+            }
+            reach = end.max(reach);
+        };
+        // What begins before may reach as far.
+        let first = from.saturating_sub(self.longest);
         match &self.prefix {
             Some(prefix) => {
-                let window = &text[..text.len().min(to + NAME)];
-                for found in prefix.find_overlapping_starts(window, from, to) {
-                    self.anchored(text, found, number, out);
+                let last = text.len().min(to.saturating_add(NAME));
+                let input = aho_corasick::Input::new(text).range(first..last);
+                // A search for one word in every place cannot fail.
+                let starts = prefix.try_find_overlapping_iter(input).into_iter().flatten();
+                for start in starts.map(|found| found.start()).take_while(|start| *start < to) {
+                    let input = Input::new(text).range(start..text.len().min(start + self.longest));
+                    worked(self.longest);
+                    if let Some(found) = self.regex.find(input.anchored(Anchored::Yes)) {
+                        add(found.start(), found.end());
+                    }
                 }
             }
             None => {
-                for (first, last) in self.worthwhile(text, from, to) {
-                    self.within(text, first, last, |start, end| self.judge(text, start, end, number, out));
+                for (first, last) in self.worthwhile(text, first, to) {
+                    self.within(text, first, last, &mut add);
                 }
             }
         }
+        more
     }
 
-    /// The match that begins at a place, if one does.
-    fn anchored(&self, text: &[u8], start: usize, number: usize, out: &mut Vec<Raw>) {
-        let input = Input::new(text).range(start..text.len().min(start + self.longest)).anchored(Anchored::Yes);
-        if let Some(found) = self.regex.find(input) {
-            self.judge(text, found.start(), found.end(), number, out);
-        }
+    /// Whether a match passes its validator and has a keyword near it, where the pattern has any.
+    fn counts(&self, text: &[u8], start: usize, end: usize) -> bool {
+        self.pattern.validator.is_none_or(|validator| validator.passes(&text[start..end]))
+            && self.is_labelled(text, start, end)
     }
 
-    fn judge(&self, text: &[u8], start: usize, end: usize, number: usize, out: &mut Vec<Raw>) {
-        let fits = self.pattern.validator.is_none_or(|validator| validator.passes(&text[start..end]));
-        if fits && self.is_labelled(text, start, end) {
-            let raw = Raw::new(start, end, Detector::Ssn, self.pattern.confidence);
-            out.push(Raw { source: Source::Own(number), ..raw });
-        }
-    }
-
-    /// Whether a keyword stands near a match, where the pattern has any.
     fn is_labelled(&self, text: &[u8], start: usize, end: usize) -> bool {
         let Some(keywords) = &self.keywords else { return true };
+        worked(2 * NEAR);
         let before = &text[start.saturating_sub(NEAR)..start];
         let behind = &text[end..text.len().min(end + NEAR)];
         keywords.is_match(before) || keywords.is_match(behind)
@@ -225,15 +253,15 @@ impl Own {
         let input = aho_corasick::Input::new(text).range(first..last);
         let Ok(found) = keywords.try_find_overlapping_iter(input) else { return all };
         for (start, end) in found.map(|found| (found.start(), found.end())) {
-            let stretch = (start.saturating_sub(reach).max(from), to.min(end + NEAR + 1));
-            match all.last_mut() {
-                // In the order of their ends, so one that is longer can begin before the last.
-                Some(before) if stretch.0 <= before.1 => {
-                    *before = (before.0.min(stretch.0), before.1.max(stretch.1));
-                }
-                _ if stretch.0 < stretch.1 => all.push(stretch),
-                _ => {}
+            let mut stretch = (start.saturating_sub(reach).max(from), to.min(end + NEAR + 1));
+            if stretch.0 >= stretch.1 {
+                continue;
             }
+            // In the order of their ends, so one that is longer can begin before several of the last.
+            while let Some(before) = all.pop_if(|before| stretch.0 <= before.1) {
+                stretch = (before.0.min(stretch.0), before.1.max(stretch.1));
+            }
+            all.push(stretch);
         }
         all
     }
@@ -243,7 +271,9 @@ impl Own {
         let end = text.len().min(to + self.longest);
         let mut place = from;
         while place < to {
-            let Some(found) = self.regex.find(Input::new(text).range(place..end)) else { break };
+            let found = self.regex.find(Input::new(text).range(place..end));
+            worked(found.map_or(end, |found| found.end()) - place);
+            let Some(found) = found else { break };
             if found.start() >= to {
                 break;
             }
@@ -252,27 +282,15 @@ impl Own {
         }
     }
 
-    /// Adds whatever the pattern matches between two places, wherever its keywords are and whatever its validator says.
-    pub(super) fn cover(&self, text: &[u8], from: usize, to: usize, out: &mut Vec<(usize, usize)>) {
-        let from = from.saturating_sub(self.longest);
-        self.within(text, from, to, |start, end| match out.last_mut() {
+    /// Whatever the pattern matches between two places, wherever its keywords are and whatever its validator says. What
+    /// overlaps is one.
+    pub(super) fn cover(&self, text: &[u8], from: usize, to: usize) -> Vec<(usize, usize)> {
+        let mut all: Vec<(usize, usize)> = Vec::new();
+        self.within(text, from.saturating_sub(self.longest), to, |start, end| match all.last_mut() {
             Some(last) if start <= last.1 => last.1 = last.1.max(end),
-            _ => out.push((start, end)),
+            _ => all.push((start, end)),
         });
-    }
-}
-
-/// Where a prefix begins, between two places.
-trait Starts {
-    fn find_overlapping_starts(&self, text: &[u8], from: usize, to: usize) -> Vec<usize>;
-}
-
-impl Starts for AhoCorasick {
-    fn find_overlapping_starts(&self, text: &[u8], from: usize, to: usize) -> Vec<usize> {
-        let Ok(all) = self.try_find_overlapping_iter(aho_corasick::Input::new(text).range(from..text.len())) else {
-            return Vec::new();
-        };
-        all.map(|found| found.start()).take_while(|start| *start < to).collect()
+        all
     }
 }
 

@@ -3,6 +3,9 @@
 //! Local parts are the dot-atoms of RFC 5322, 3.2.3, to 64 bytes, and domains those of RFC 1035, 2.3.4, to 255, of
 //! which the last part is in the [public suffix list](https://publicsuffix.org) or an internationalised name. The list
 //! is that of the crate `psl`.
+//!
+//! A dot at the edge, and what stands before two dots, is no part of an address, which begins behind them: `.anna@` and
+//! `x..anna@` are `anna@`. Dots and hyphens behind a domain are the end of a sentence. Masking takes them all the same.
 
 use super::kinds::Detector;
 use super::look::{Raw, at, before};

@@ -1,7 +1,7 @@
 //! Words that say what a number beside them is.
 
 use super::kernel::{Instructions, Triples};
-use super::look::{at, worked};
+use super::look::{at, before, clear_left, worked};
 
 /// How far from a match a word may stand.
 pub(super) const NEAR: usize = 50;
@@ -28,6 +28,7 @@ impl Topic {
                 Word("ssn", true, true),
                 Word("ss#", true, false),
                 Word("ss no", true, true),
+                Word("ss number", true, false),
                 Word("soc sec", true, false),
                 Word("social security", false, false),
                 Word("social_security", false, false),
@@ -35,6 +36,9 @@ impl Topic {
                 Word("socialsecurity", false, false),
                 Word("social sec", true, false),
                 Word("taxpayer id", false, false),
+                Word("tax id", true, false),
+                Word("tax_id", true, false),
+                Word("tin", true, true),
             ],
             Self::Card => &[
                 Word("card", true, true),
@@ -64,6 +68,7 @@ impl Topic {
             ],
             Self::Phone => &[
                 Word("phone", false, false),
+                Word("ph", true, true),
                 Word("tel", true, true),
                 Word("mobile", true, true),
                 Word("cell", true, true),
@@ -107,6 +112,14 @@ impl Topic {
                 count += 1;
             }
             all = all.with(*group, word, true);
+            // A blank may be another one.
+            if word[2 % word.len()] == b' ' {
+                let mut blank = 0;
+                while blank < BLANKS.len() {
+                    all = all.with(*group, &[word[0], word[1], BLANKS[blank]], true);
+                    blank += 1;
+                }
+            }
             i += 1;
         }
         all
@@ -141,6 +154,23 @@ impl Topic {
         }
         false
     }
+}
+
+/// How long a word before a dot or a hyphen can be.
+const BEFORE: usize = 24;
+
+/// Whether a number of a topic can begin here: as other numbers, or behind a dot or a hyphen that follows a word for it, as
+/// in `Tel.` and `SSN-`.
+pub(super) fn clear_left_of(topic: Topic, text: &[u8], start: usize) -> bool {
+    if clear_left(text, start) {
+        return true;
+    }
+    if !matches!(before(text, start, 1), b'.' | b'-') {
+        return false;
+    }
+    let mark = start - 1;
+    let size = (1..=BEFORE).take_while(|by| before(text, mark, *by).is_ascii_alphabetic()).count();
+    size > 0 && topic.is_within(Instructions::Portable, text, mark - size, mark)
 }
 
 /// The words near places of one text.
@@ -180,17 +210,34 @@ impl<'t> Near<'t> {
     }
 }
 
+/// Blanks that words of several parts may have between them, one or two.
+const BLANKS: &[u8; 4] = b" \t\r\n";
+
+/// Where a word ends that begins at a place, by `to` at the latest.
+#[inline]
+fn end_of(text: &[u8], place: usize, to: usize, word: &[u8]) -> Option<usize> {
+    let is_blank = |place: usize| text[..to].get(place).is_some_and(|byte| BLANKS.contains(byte));
+    let mut end = place;
+    for byte in word {
+        if *byte == b' ' {
+            if !is_blank(end) {
+                return None;
+            }
+            end += 1 + usize::from(is_blank(end + 1));
+        } else if text[..to].get(end)?.eq_ignore_ascii_case(byte) {
+            end += 1;
+        } else {
+            return None;
+        }
+    }
+    Some(end)
+}
+
 /// Whether a word begins at a place and ends by `to`. Names in camel case are several words, and a plural is its
 /// singular.
 fn stands(text: &[u8], place: usize, to: usize, word: &Word) -> bool {
     let Word(word, left, right) = *word;
-    let end = place + word.len();
-    if end > to
-        || text[place + 1] | 0x20 != word.as_bytes()[1] | 0x20
-        || !text[place..end].eq_ignore_ascii_case(word.as_bytes())
-    {
-        return false;
-    }
+    let Some(end) = end_of(text, place, to, word.as_bytes()) else { return false };
     let (outside, next) = (at(text, place.wrapping_sub(1)), at(text, end));
     let begins = !outside.is_ascii_alphabetic() || outside.is_ascii_lowercase() && text[place].is_ascii_uppercase();
     let plural = next | 0x20 == b's' && !at(text, end + 1).is_ascii_alphabetic();

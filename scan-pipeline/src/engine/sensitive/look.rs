@@ -3,6 +3,8 @@
 //! Every function looks a bounded number of bytes to either side. What is beyond the text reads as the end of a line,
 //! so a rule need not tell the edge of a text from the edge of a line.
 
+use std::num::NonZeroU64;
+
 use super::kinds::Detector;
 
 #[cfg(test)]
@@ -130,7 +132,7 @@ pub(super) fn entropy(bytes: &[u8]) -> f64 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Source {
     Ours(Detector),
-    Own(usize),
+    Own(u32),
 }
 
 /// A match as a rule gives it: places, no bytes.
@@ -141,13 +143,20 @@ pub(super) struct Raw {
     pub(super) source: Source,
     pub(super) confidence: f64,
     pub(super) tags: [Option<&'static str>; 2],
-    /// The account that an AWS key id names.
-    pub(super) account: Option<u64>,
+    /// The account that an AWS key id names, and one.
+    account: Option<NonZeroU64>,
 }
+
+/// There may be many of them at once.
+const _: () = assert!(size_of::<Raw>() <= 72);
 
 impl Raw {
     pub(super) fn new(start: usize, end: usize, detector: Detector, confidence: f64) -> Self {
         Self { start, end, source: Source::Ours(detector), confidence, tags: [None; 2], account: None }
+    }
+
+    pub(super) fn own(start: usize, end: usize, number: u32, confidence: f64) -> Self {
+        Self { start, end, source: Source::Own(number), confidence, tags: [None; 2], account: None }
     }
 
     pub(super) fn tagged(mut self, tag: Option<&'static str>) -> Self {
@@ -156,7 +165,13 @@ impl Raw {
         self
     }
 
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
-        self.start < other.end && other.start < self.end
+    pub(super) fn of_account(self, account: Option<u64>) -> Self {
+        Self { account: account.and_then(|account| NonZeroU64::new(account + 1)), ..self }
+    }
+
+    /// The tags as findings have them.
+    pub(super) fn words(&self) -> Vec<String> {
+        let account = self.account.map(|more| format!("account:{:012}", more.get() - 1));
+        self.tags.iter().flatten().map(|tag| String::from(*tag)).chain(account).collect()
     }
 }

@@ -2,13 +2,15 @@
 //!
 //! Of cards and social security numbers the last four digits are shown, of phone numbers and e-mail addresses the form,
 //! of secrets nothing, not even their length. The context fails closed: it shows words, and only those that cannot be
-//! part of anything sensitive. A word that is cut by the edge of the context is judged as a whole. Whatever has a digit,
-//! an `@`, a mixture of cases or an unusual length is masked, whether or not a detector would have found it, and whatever
-//! its confidence; and so is what follows a name of secrets, and what a pattern of the user's own matches.
+//! part of anything sensitive. A word that is cut by the edge of the context is judged as a whole, and one that touches
+//! the match is masked, unless a mark stands between them that ends words: a rule may have taken a part of it only.
+//! Whatever has a digit, an `@`, a mixture of cases or an unusual length is masked, whether or not a detector would have
+//! found it, and whatever its confidence; and so is what follows a name of secrets, and what a pattern of the user's own
+//! matches.
 
 use super::kernel::Triples;
 use super::kinds::Detector;
-use super::look::Source;
+use super::look::{Source, worked};
 use super::{Inner, tokens};
 
 /// How many bytes of context there are at either side, words that are cut not counted.
@@ -68,13 +70,27 @@ pub(super) fn context(inner: &Inner, text: &[u8], start: usize, end: usize, show
             continue;
         }
         let told = secret.next(text, from, to);
+        let touches = to == start && goes_on_before(&text[from..to]) || from == end && goes_on_behind(&text[from..to]);
         match plain(&text[from..to]) {
-            Some(word) if !told && !is_hidden(from, to) => out.push_str(word),
+            Some(word) if !told && !touches && !is_hidden(from, to) => out.push_str(word),
             _ if out.ends_with(MASK) => {}
             _ => out.push_str(MASK),
         }
     }
     out
+}
+
+/// What ends a word where it stands beside a match.
+const MARKS: &[u8] = b"=:\"'(<,;";
+
+/// Whether the bytes directly before a match may be a part of what it is of.
+fn goes_on_before(part: &[u8]) -> bool {
+    part.last().is_some_and(|last| !MARKS.contains(last)) && !part.iter().all(|byte| b"\"'([{<".contains(byte))
+}
+
+/// Whether the bytes directly behind a match may be a part of what it is of. The end of a sentence is none.
+fn goes_on_behind(part: &[u8]) -> bool {
+    part.first().is_some_and(|first| !MARKS.contains(first)) && !part.iter().all(|byte| b"\"')]}>,;:.!?".contains(byte))
 }
 
 /// Where the word begins that a place is in, or [`FAR`] before it.
@@ -166,9 +182,7 @@ fn plain(bytes: &[u8]) -> Option<&str> {
 
 /// What patterns of the user's own match around here, whatever else they ask for.
 fn hidden(inner: &Inner, text: &[u8], start: usize, end: usize) -> Vec<(usize, usize)> {
-    let mut all = Vec::new();
-    for pattern in &inner.custom {
-        pattern.cover(text, start.saturating_sub(WIDTH + FAR), text.len().min(end + WIDTH + FAR), &mut all);
-    }
-    all
+    let (from, to) = (start.saturating_sub(WIDTH + FAR), text.len().min(end + WIDTH + FAR));
+    worked(to - from);
+    inner.custom.iter().flat_map(|pattern| pattern.cover(text, from, to)).collect()
 }

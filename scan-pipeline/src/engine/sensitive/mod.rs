@@ -162,7 +162,7 @@ impl Detectors {
     fn look(&self, form: Form, layer_path: &str, bytes: &[u8], outer: bool) -> Findings {
         let path: Arc<str> = Arc::from(layer_path);
         if form == Form::Plain && text::utf16::Wide::begin(bytes).is_none() {
-            let found = stream::Plain::new(&self.0, &path, outer).whole(bytes);
+            let found = stream::Plain::new(&self.0, &path, outer, None).whole(bytes);
             return Findings::merge(found, self.0.max_findings);
         }
         let mut stream = Stream::new(&self.0, &path, form, outer);
@@ -186,7 +186,7 @@ impl Detectors {
         let names: Vec<_> = self.0.set.iter().map(Detector::as_str).collect();
         let own: Vec<_> = self.0.custom.iter().map(custom::Own::settings).collect();
         format!(
-            "rules=1 detect={} min_confidence={} max_findings={} key={} custom=[{}]",
+            "rules=2 detect={} min_confidence={} max_findings={} key={} custom=[{}]",
             names.join(","),
             self.0.min_confidence,
             self.0.max_findings,

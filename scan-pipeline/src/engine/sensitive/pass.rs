@@ -5,13 +5,14 @@ use super::header::Header;
 use super::kernel::{self, Found, Kind, List};
 use super::keyword::{Near, Topic};
 use super::kinds::Detector;
-use super::look::{Raw, Source, before, digits_before, digits_from};
+use super::look::{Raw, Source, before, digits_before, digits_from, worked};
 use super::{Inner, aws, card, email, phone, ssn};
 
 /// How far a match can lie from its candidate, and how far from a match one that overlaps it can begin.
 const EDGE: usize = 256;
-/// How much is looked at before the rules are asked, so that they find it in the cache.
-pub(super) const CHUNK: usize = 64 << 10;
+/// How much is looked at before the rules are asked, so that they find it in the cache, and so that what they find at
+/// most takes little memory.
+pub(super) const CHUNK: usize = 48 << 10;
 /// How much of a text has to be there before and behind what is decided, unless the text begins or ends.
 pub(super) const KEPT: usize = 8 << 10;
 
@@ -41,9 +42,24 @@ impl Scratch {
     }
 }
 
-/// Puts the matches that begin between two places, no further apart than [`CHUNK`], into the scratch, in order. Says
-/// whether there, or next to it, may be UTF-16.
-pub(super) fn matches(inner: &Inner, text: Text<'_>, from: usize, to: usize, scratch: &mut Scratch) -> bool {
+/// What a look says beside its matches.
+pub(super) struct Seen {
+    /// Whether there, or next to it, may be UTF-16.
+    pub(super) wide: bool,
+    /// How many matches there are behind those that were kept.
+    pub(super) more: u64,
+}
+
+/// Puts the matches that begin between two places, no further apart than [`CHUNK`], into the scratch, in order. Of those
+/// of the user's own patterns, which can be as many as bytes, no more are kept than there is room for findings.
+pub(super) fn matches(
+    inner: &Inner,
+    text: Text<'_>,
+    from: usize,
+    to: usize,
+    room: usize,
+    scratch: &mut Scratch,
+) -> Seen {
     let Scratch { candidates, tokens, raws } = scratch;
     let (first, last) = (from.saturating_sub(EDGE), text.bytes.len().min(to + EDGE));
     raws.clear();
@@ -53,16 +69,32 @@ pub(super) fn matches(inner: &Inner, text: Text<'_>, from: usize, to: usize, scr
     for kind in Kind::ALL {
         rules.judge(kind, first, candidates.of(kind), raws);
     }
+    if let Some(header) = text.header.filter(|header| header.has_secrets())
+        && inner.set.has(Detector::AwsSecretKey)
+    {
+        let named = |place: &usize| header.is_secret(text.bytes, text.base, *place);
+        raws.extend((first..last).filter_map(|place| aws::secret(text.bytes, place).filter(|_| named(&place))));
+    }
     if let Some(pack) = &inner.tokens {
         pack.find(inner.instructions, text.bytes, first, last, tokens, raws);
-    }
-    for (number, pattern) in inner.custom.iter().enumerate() {
-        pattern.find(text.bytes, first, last, number, raws);
     }
     raws.retain(|raw| raw.confidence >= inner.min_confidence);
     settle(raws);
     raws.retain(|raw| (from..to).contains(&raw.start));
-    wide
+    // Patterns of the user's own go before nothing and give way to nothing but themselves.
+    let mut more = 0;
+    for (pattern, number) in inner.custom.iter().zip(0..) {
+        if pattern.confidence() < inner.min_confidence {
+            continue;
+        }
+        more += pattern.find(text.bytes, from, to, number, room, raws);
+        raws.sort_unstable_by_key(|raw| (raw.start, raw.source, raw.end));
+        if raws.len() > room {
+            more += (raws.len() - room) as u64;
+            raws.truncate(room);
+        }
+    }
+    Seen { wide, more }
 }
 
 /// The rules, and what they need to judge candidates.
@@ -174,33 +206,46 @@ pub(super) fn settle(raws: &mut Vec<Raw>) {
     if raws.len() < 2 {
         return;
     }
-    let longest = raws.iter().map(|raw| raw.end - raw.start).max().unwrap_or(0);
-    let loses = |i: usize| {
-        let one: &Raw = &raws[i];
-        let earlier = raws[..i].iter().rev().take_while(|other| other.start + longest > one.start);
-        let later = raws[i + 1..].iter().take_while(|other| other.start < one.end);
-        earlier.chain(later).any(|other| other.overlaps(one) && goes_before(other, one))
-    };
-    let lost: Vec<bool> = (0..raws.len()).map(loses).collect();
+    worked(raws.len());
+    // Of the matches before one, how far those of its kind and those of each rank reach; of those behind, where the
+    // first of each rank begins.
+    let (mut same, mut reach) = ([0; Detector::ALL.len()], [[0; RANKS]; FAMILIES]);
+    let mut lost = vec![false; raws.len()];
+    for (raw, lost) in raws.iter().zip(&mut lost) {
+        let Source::Ours(detector) = raw.source else { continue };
+        let same = &mut same[detector as usize];
+        *lost = *same > raw.start;
+        *same = raw.end.max(*same);
+        if let Some((family, rank)) = rank(detector) {
+            *lost |= reach[family][..rank].iter().any(|end| *end > raw.start);
+            let reach = &mut reach[family][rank];
+            *reach = raw.end.max(*reach);
+        }
+    }
+    let mut next = [[usize::MAX; RANKS]; FAMILIES];
+    for (raw, lost) in raws.iter().zip(&mut lost).rev() {
+        let Source::Ours(detector) = raw.source else { continue };
+        if let Some((family, rank)) = rank(detector) {
+            *lost |= next[family][..rank].iter().any(|start| *start < raw.end);
+            next[family][rank] = raw.start;
+        }
+    }
     let mut lost = lost.into_iter();
     raws.retain(|_| !lost.next().unwrap_or(false));
 }
 
-/// Whether of two that overlap the first one stays.
-fn goes_before(one: &Raw, other: &Raw) -> bool {
-    if one.source == other.source {
-        return one.start < other.start;
-    }
-    let rank = |raw: &Raw| match raw.source {
-        Source::Ours(Detector::CreditCard) => Some((0, 0)),
-        Source::Ours(Detector::Ssn) => Some((0, 1)),
-        Source::Ours(Detector::Phone) => Some((0, 2)),
-        Source::Ours(Detector::Email) | Source::Own(_) => None,
-        Source::Ours(Detector::Password) => Some((1, 1)),
-        Source::Ours(_) => Some((1, 0)),
-    };
-    match (rank(one), rank(other)) {
-        (Some((family, rank)), Some((other_family, other_rank))) => family == other_family && rank < other_rank,
-        _ => false,
+/// How many families there are, and how many ranks one has at most.
+const FAMILIES: usize = 2;
+const RANKS: usize = 3;
+
+/// The family in which a detector goes before others, and its rank there: what has a lower one stays.
+fn rank(detector: Detector) -> Option<(usize, usize)> {
+    match detector {
+        Detector::CreditCard => Some((0, 0)),
+        Detector::Ssn => Some((0, 1)),
+        Detector::Phone => Some((0, 2)),
+        Detector::Email => None,
+        Detector::Password => Some((1, 1)),
+        _ => Some((1, 0)),
     }
 }

@@ -3,8 +3,9 @@
 //! The plan (nationalnanpa.com; ATIS-0300115) has an area code `[2-9][0-8]d`, an exchange `[2-9]dd` and four digits;
 //! codes that end in 11 are services. 555-01XX is kept for fiction.
 
+use super::keyword::{Topic, clear_left_of};
 use super::kinds::Detector;
-use super::look::{Raw, alone, at, before, clear_left, clear_right, digits_before, digits_from};
+use super::look::{Raw, alone, at, before, clear_right, digits_before, digits_from};
 
 /// Where the parts of a number lie, once it has the form of one.
 struct Parts {
@@ -23,7 +24,7 @@ enum Form {
     Written,
     /// Grouped by blanks, as other numbers are, too.
     Blanks,
-    /// Not grouped, or in a way of other countries.
+    /// Not grouped, with different separators, or in a way of other countries.
     Other,
 }
 
@@ -57,7 +58,7 @@ fn grouped(text: &[u8], last: usize) -> Option<Parts> {
         digits[3..].copy_from_slice(&text[last..last + 7]);
         return Some(Parts { digits, main, end: last + 7, form });
     }
-    if size != 4 || !matches!(separator, b'-' | b'.' | b' ') {
+    if size != 4 || !matches!(separator, b'-' | b'.' | b' ' | b'/') {
         return None;
     }
     match digits_before(text, last - 1, 5) {
@@ -70,7 +71,7 @@ fn grouped(text: &[u8], last: usize) -> Option<Parts> {
             Some(Parts { digits, main, end: last + 4, form })
         }
         // (71) 4233-6306
-        4 => {
+        4 if separator != b'/' => {
             let middle = last - 5;
             let close = if before(text, middle, 1) == b' ' { middle.wrapping_sub(2) } else { middle.wrapping_sub(1) };
             let fits = at(text, close) == b')' && digits_before(text, close, 3) == 2 && before(text, close, 3) == b'(';
@@ -99,12 +100,16 @@ fn area(text: &[u8], exchange: usize, separator: Option<u8>) -> Option<(usize, u
         let fits = digits_before(text, close, 4) == 3 && before(text, close, 4) == b'(';
         return fits.then(|| (close - 4, close - 3, Form::Written));
     }
-    if digits_before(text, exchange.wrapping_sub(1), 4) != 3 {
-        return None;
+    match digits_before(text, exchange.wrapping_sub(1), 5) {
+        3 => {}
+        // +1415-555-2671
+        4 if before(text, exchange, 5) == b'1' && before(text, exchange, 6) == b'+' => {}
+        _ => return None,
     }
     let form = match (first, separator) {
         (b' ', Some(b' ')) => Form::Blanks,
         (b'-', None | Some(b'-')) | (b'.', Some(b'.')) | (b'/' | b' ', Some(b'-')) => Form::Written,
+        (b' ' | b'-' | b'.' | b'/', _) => Form::Other,
         _ => return None,
     };
     Some((exchange - 4, exchange - 4, form))
@@ -132,6 +137,18 @@ fn foreign(text: &[u8], main: usize) -> bool {
     (1..=3).contains(&size) && before(text, end, size + 1) == b'+'
 }
 
+/// Whether an extension follows without a blank: `x5`, `ext5`, `ext. 5`.
+fn extension(text: &[u8], end: usize) -> bool {
+    let mut place = match [at(text, end), at(text, end + 1), at(text, end + 2)].map(|byte| byte | 0x20) {
+        [b'x', ..] => return at(text, end + 1).is_ascii_digit(),
+        [b'e', b'x', b't'] => end + 3,
+        _ => return false,
+    };
+    place += usize::from(at(text, place) == b'.');
+    place += usize::from(at(text, place) == b' ');
+    at(text, place).is_ascii_digit()
+}
+
 fn judge(text: &[u8], parts: Parts, mut labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     let Parts { digits, main, end, form } = parts;
     let service = |code: &[u8]| code[1] == b'1' && code[2] == b'1';
@@ -141,17 +158,15 @@ fn judge(text: &[u8], parts: Parts, mut labelled: impl FnMut(usize, usize) -> bo
         && matches!(digits[3], b'2'..=b'9')
         && !service(&digits[3..6])
         && digits.iter().any(|digit| *digit != digits[0]);
-    // An extension follows without a blank.
-    let extension = matches!(at(text, end), b'x' | b'X') && at(text, end + 1).is_ascii_digit();
-    if !planned || !(extension || clear_right(text, end)) {
+    if !planned || !(extension(text, end) || clear_right(text, end)) {
         return None;
     }
     let clear = |(start, plus): &(usize, bool)| {
-        if *plus { !super::look::is_word(before(text, *start, 1)) } else { clear_left(text, *start) }
+        if *plus { !super::look::is_word(before(text, *start, 1)) } else { clear_left_of(Topic::Phone, text, *start) }
     };
     let (start, plus, one) = match country(text, main).filter(clear) {
         Some((start, plus)) => (start, plus, true),
-        None if foreign(text, main) || !clear_left(text, main) => return None,
+        None if foreign(text, main) || !clear_left_of(Topic::Phone, text, main) => return None,
         None => (main, false, false),
     };
     let row = before(text, start, 1) == b' ' && before(text, start, 2).is_ascii_digit()

@@ -4,8 +4,9 @@
 //! no group 00, no serial 0000. Some well-known numbers are nobody's: 078-05-1120 (a wallet's sample card), 219-09-9999
 //! (a pamphlet's), 457-55-5462 (an advertisement's), 123-45-6789.
 
+use super::keyword::{Topic, clear_left_of};
 use super::kinds::Detector;
-use super::look::{Raw, alone, at, before, clear_left, clear_right, digits_before, digits_from};
+use super::look::{Raw, alone, at, before, clear_right, digits_before, digits_from};
 
 const NOBODYS: [&[u8; 9]; 4] = [b"078051120", b"219099999", b"457555462", b"123456789"];
 
@@ -40,7 +41,7 @@ pub(super) fn find_grouped(text: &[u8], serial: usize, mut labelled: impl FnMut(
     digits[..3].copy_from_slice(&text[start..start + 3]);
     digits[3..5].copy_from_slice(&text[start + 4..start + 6]);
     digits[5..].copy_from_slice(&text[serial..end]);
-    if !is_given(&digits) || !clear_left(text, start) || !clear_right(text, end) {
+    if !is_given(&digits) || !clear_left_of(Topic::Ssn, text, start) || !clear_right(text, end) {
         return None;
     }
     let row = before(text, start, 1) == b' ' && before(text, start, 2).is_ascii_digit()
@@ -62,7 +63,7 @@ pub(super) fn find_grouped(text: &[u8], serial: usize, mut labelled: impl FnMut(
 /// The number whose nine digits begin at `start`.
 pub(super) fn find_row(text: &[u8], start: usize, mut labelled: impl FnMut(usize, usize) -> bool) -> Option<Raw> {
     let end = start + 9;
-    if digits_from(text, start, 10) != 9 || !clear_left(text, start) || !clear_right(text, end) {
+    if digits_from(text, start, 10) != 9 || !clear_left_of(Topic::Ssn, text, start) || !clear_right(text, end) {
         return None;
     }
     let digits = text[start..end].try_into().ok()?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use scan_pipeline_tests::personal::{Letter, card, ssn};
-use scan_pipeline_tests::{mail, office, tape};
+use scan_pipeline_tests::{mail, office, pdf, tape};
 
 use super::*;
 use crate::model::{Finding, Report};
@@ -78,6 +78,52 @@ async fn containers_of_all_kinds_show_what_is_in_them() {
         let json = serde_json::to_string(&report).expect("JSON");
         assert!(letter.leaks(json.as_bytes()).is_empty(), "{name}: {:?}", letter.leaks(json.as_bytes()));
     }
+}
+
+/// What a container holds as it is, its own bytes show, too.
+#[tokio::test]
+async fn what_lies_open_in_a_container_counts_once() {
+    let (engine, _dir) = looking().await;
+    let letter = Letter::new(9);
+    let text = letter.text.as_bytes();
+    let stored = |name: &str, bytes: &[u8]| zip::with_method(zip::Method::Stored, &[(name, bytes)]);
+    let page = format!("<html><body><p>{}</p></body></html>", letter.text);
+    for (name, bytes, layer) in [
+        ("a.zip", stored("b.txt", text), Some("a.zip/b.txt")),
+        ("a.tar", tape::tar(&[("b.txt", text)]), Some("a.tar/b.txt")),
+        ("a.zip", stored("c.zip", &stored("b.txt", text)), Some("a.zip/c.zip/b.txt")),
+        ("a.zip", stored("b.html", page.as_bytes()), Some("a.zip/b.html")),
+        ("a.eml", mail::text(text), None),
+        ("a.pdf", pdf::attachment("b.txt", text), None),
+    ] {
+        let report = scan(&engine, bytes, name).await;
+        let found: Vec<_> =
+            report.findings.iter().map(|one| (one.detector.as_str(), one.layer_path.as_str())).collect();
+        for detector in ["aws_access_key", "credit_card", "email", "ssn"] {
+            let of: Vec<_> = found.iter().filter(|(one, _)| *one == detector).collect();
+            // The head of a mail has addresses of its own.
+            let head = name == "a.eml" && detector == "email";
+            assert!(if head { of.len() > 1 } else { of.len() == 1 }, "{detector} in {name}: {found:?}");
+            assert!(layer.is_none_or(|layer| of[0].1 == layer), "{detector} in {name}: {found:?}");
+        }
+        let prints = |outer: bool| -> BTreeSet<_> {
+            let of = report.findings.iter().filter(|one| (one.layer_path == name) == outer);
+            of.map(|one| (&one.detector, &one.fingerprint)).collect()
+        };
+        assert!(prints(true).is_disjoint(&prints(false)) && !prints(false).is_empty(), "{name}: {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_container_has_of_its_own_counts_beside_its_members() {
+    let (engine, _dir) = looking().await;
+    let number = ssn(3);
+    let member = format!("the first line\nSSN: {number} of somebody\n");
+    let entries = [zip::entry("b.txt", member.as_bytes(), zip::Method::Stored)];
+    let bytes = zip::raw::write(b"", &entries, format!("comment: {number}").as_bytes());
+    let report = scan(&engine, bytes, "a.zip").await;
+    let found: Vec<_> = report.findings.iter().map(|one| one.layer_path.as_str()).collect();
+    assert_eq!(found, ["a.zip", "a.zip/b.txt"], "{:?}", report.findings);
 }
 
 /// Word cuts a number wherever somebody has moved the cursor.

@@ -89,9 +89,9 @@ impl Bytes {
 }
 
 /// What stands between the groups of a number.
-const SEPARATORS: Bytes = Bytes::new(b" -.");
+const SEPARATORS: Bytes = Bytes::new(b" -./");
 /// What stands before the last group of a number.
-const PARTED: Bytes = Bytes::new(b" -.)");
+const PARTED: Bytes = Bytes::new(b" -./)");
 /// What stands behind the area of a phone number.
 const CLOSED: Bytes = Bytes::new(b" -./)");
 

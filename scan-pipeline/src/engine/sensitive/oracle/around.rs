@@ -51,26 +51,35 @@ pub(super) fn crowded(text: &[u8], start: usize, end: usize) -> bool {
 pub(super) const CARD: &str = "^card$ creditcard$ debitcard$ cardnum ^cardno$ ^credit$ ^debit$ ^visa$ mastercard \
      ^master·card ^amex$ american·express ^discover$ ^diners$ ^jcb$ unionpay ^maestro$ ^payment$ ^pan$ ^cc$ ^ccn$ ^ccnum \
      ^cvv$ ^cvc$";
-pub(super) const SSN: &str = "^ssn$ ^ss# ^ss·no$ ^soc·sec social·security social_security social-security \
-     socialsecurity ^social·sec taxpayer·id";
-pub(super) const PHONE: &str = "phone ^tel$ ^mobile$ ^cell$ ^fax$ ^sms$ whatsapp ^call·me$ ^call·us$ ^can·call$ \
+pub(super) const SSN: &str = "^ssn$ ^ss# ^ss·no$ ^ss·number ^soc·sec social·security social_security social-security \
+     socialsecurity ^social·sec taxpayer·id ^tax·id ^tax_id ^tin$";
+pub(super) const PHONE: &str = "phone ^ph$ ^tel$ ^mobile$ ^cell$ ^fax$ ^sms$ whatsapp ^call·me$ ^call·us$ ^can·call$ \
      ^please·call$ ^dial$ ^reach·you$ ^reach·me$ ^reach·us$ ^contact$ ^office$ ^desk$";
 
-pub(super) fn labelled(words: &str, text: &[u8], start: usize, end: usize) -> bool {
-    let stretches = [(start.saturating_sub(50), start), (end, text.len().min(end + 50))];
+/// Whether one of the words stands in a part of a text. Between the parts of a word are one or two blanks of any kind.
+fn says(words: &str, text: &[u8], from: usize, to: usize) -> bool {
     words.split_whitespace().any(|word| {
         let (begins, ends) = (word.starts_with('^'), word.ends_with('$'));
-        let word = word.trim_matches(['^', '$']).replace('·', " ");
-        stretches.iter().any(|(from, to)| {
-            (*from..*to).any(|place| {
-                let close = place + word.len();
-                close <= *to
-                    && text[place..close].to_ascii_lowercase() == word.as_bytes()
-                    && (!begins || begins_word(text, place))
-                    && (!ends || ends_word(text, close))
-            })
+        let word = word.trim_matches(['^', '$']);
+        let pattern = format!("(?i){}", word.replace('·', r"[ \t\r\n]{1,2}"));
+        let first = word.as_bytes()[0];
+        (from..to).filter(|place| text[*place].eq_ignore_ascii_case(&first)).any(|place| {
+            at(&pattern, &text[..to], place)
+                .is_some_and(|close| (!begins || begins_word(text, place)) && (!ends || ends_word(text, close)))
         })
-    }) || column(words, text, start)
+    })
+}
+
+pub(super) fn labelled(words: &str, text: &[u8], start: usize, end: usize) -> bool {
+    says(words, text, start.saturating_sub(50), start)
+        || says(words, text, end, text.len().min(end + 50))
+        || column(words, text, start)
+}
+
+/// Whether a number can begin here, also behind a word of its kind and a dot or hyphen.
+pub(super) fn clear_left_of(words: &str, text: &[u8], start: usize) -> bool {
+    let letters = (2..26).take_while(|by| byte(text, start as isize - by).is_ascii_alphabetic()).count();
+    clear_left(text, start) || ends(r"[A-Za-z][.-]", text, start) && says(words, text, start - 1 - letters, start - 1)
 }
 
 fn begins_word(text: &[u8], place: usize) -> bool {
@@ -85,7 +94,7 @@ fn ends_word(text: &[u8], end: usize) -> bool {
 }
 
 /// Whether a place is in a column whose name tells of a topic.
-fn column(words: &str, text: &[u8], place: usize) -> bool {
+pub(super) fn column(words: &str, text: &[u8], place: usize) -> bool {
     let Some(first) = text.iter().position(|byte| *byte == b'\n').filter(|end| *end < 1024) else { return false };
     let head = &text[..first];
     let count = |mark: u8| head.iter().filter(|byte| **byte == mark).count();
@@ -100,7 +109,6 @@ fn column(words: &str, text: &[u8], place: usize) -> bool {
     if count(separator) == 0 || digits > head.len() / 8 || place <= first {
         return false;
     }
-    let Some(line) = (place.saturating_sub(1024)..place).rev().find(|i| text[*i] == b'\n') else { return false };
     let cells = |line: &[u8]| {
         let (mut cells, mut quoted) = (vec![Vec::new()], false);
         for byte in line {
@@ -113,18 +121,17 @@ fn column(words: &str, text: &[u8], place: usize) -> bool {
         }
         cells
     };
+    // It is a table only if most of the first eight rows that end within 4 KiB, or with the text, have as many cells.
+    let mut rows: Vec<&[u8]> = text[first + 1..text.len().min(4096)].split(|byte| *byte == b'\n').collect();
+    if text.len() >= 4096 || rows.last().is_some_and(|last| last.is_empty()) {
+        rows.pop();
+    }
+    rows.truncate(8);
+    let alike = rows.iter().filter(|row| cells(row).len() == cells(head).len()).count();
+    if 2 * alike <= rows.len() {
+        return false;
+    }
+    let Some(line) = (place.saturating_sub(1024)..place).rev().find(|i| text[*i] == b'\n') else { return false };
     let number = cells(&text[line + 1..place]).len() - 1;
-    cells(head).get(number).is_some_and(|name| {
-        words.split_whitespace().any(|word| {
-            let (begins, ends) = (word.starts_with('^'), word.ends_with('$'));
-            let word = word.trim_matches(['^', '$']).replace('·', " ");
-            (0..name.len()).any(|place| {
-                let close = place + word.len();
-                close <= name.len()
-                    && name[place..close].to_ascii_lowercase() == word.as_bytes()
-                    && (!begins || begins_word(name, place))
-                    && (!ends || ends_word(name, close))
-            })
-        })
-    })
+    cells(head).get(number).is_some_and(|name| says(words, name, 0, name.len()))
 }

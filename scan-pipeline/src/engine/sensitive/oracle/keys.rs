@@ -2,7 +2,7 @@
 
 use super::super::kinds::Detector;
 use super::super::look::entropy;
-use super::around::{byte, word};
+use super::around::{byte, column, word};
 use super::{Match, at, found};
 
 pub(super) fn key_id(text: &[u8], start: usize) -> Option<Match> {
@@ -38,9 +38,11 @@ pub(super) fn secret(text: &[u8], start: usize) -> Option<Match> {
         return None;
     }
     let named = (start.saturating_sub(56)..start).any(|i| i + 6 <= start && at("(?i)secret", text, i).is_some());
+    let named = named || (end..=text.len().min(end + 50)).any(|i| at("(?i)secret", text, i).is_some());
     let beside = |id: usize| {
         key_id(text, id).is_some() && (start <= id && start + 140 >= id || start >= id + 20 && start <= id + 120)
     };
     let near = (start.saturating_sub(120)..text.len().min(start + 141)).any(beside);
-    (named || near).then(|| found(start, end, Detector::AwsSecretKey, 0.85, &[]))?
+    let titled = || column("secret aws_key aws-key awskey", text, start);
+    (named || near || titled()).then(|| found(start, end, Detector::AwsSecretKey, 0.85, &[]))?
 }

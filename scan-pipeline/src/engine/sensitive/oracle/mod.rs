@@ -51,8 +51,8 @@ fn ends(pattern: &str, text: &[u8], place: usize) -> bool {
     (0..=part.len()).any(|i| at(&format!("(?:{pattern})\\z"), part, i).is_some())
 }
 
-/// Everything in a text.
-pub(super) fn find(text: &[u8]) -> Vec<Match> {
+/// Everything in a text that a rule takes for something, whatever it overlaps.
+pub(super) fn all(text: &[u8]) -> Vec<Match> {
     let mut all = Vec::new();
     for place in 0..text.len() {
         all.extend(numbers::card(text, place));
@@ -67,6 +67,11 @@ pub(super) fn find(text: &[u8]) -> Vec<Match> {
     // A password's name may be read in several ways.
     all.sort_by_key(|one| (one.start, one.detector, one.end));
     all.dedup();
+    all
+}
+
+/// Those that are left where they overlap.
+pub(super) fn settled(all: &[Match]) -> Vec<Match> {
     all.iter().filter(|one| !all.iter().any(|other| beats(other, one))).cloned().collect()
 }
 

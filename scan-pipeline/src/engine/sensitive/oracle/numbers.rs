@@ -2,7 +2,7 @@
 
 use super::super::kinds::Detector;
 use super::around::{CARD, PHONE, SSN};
-use super::around::{alone, byte, clear_left, clear_right, crowded, labelled, word};
+use super::around::{alone, byte, clear_left, clear_left_of, clear_right, crowded, labelled, word};
 use super::{Match, at, ends, found};
 
 fn digits(text: &[u8]) -> String {
@@ -91,10 +91,11 @@ pub(super) fn card(text: &[u8], start: usize) -> Option<Match> {
             let confidence = match proof {
                 2 if near => 0.95,
                 _ if near => 0.9,
+                1 | 2 if grouped && separator == ' ' && beside_a_number(text, start, end) => 0.4,
                 1 | 2 if grouped => 0.8,
                 2 if crowded(text, start, end) => 0.4,
                 2 => 0.8,
-                1 if alone(text, start, end) => 0.6,
+                1 if alone(text, start, end) || cell(text, start, end) => 0.6,
                 _ => 0.3,
             };
             let test = super::super::card::TEST_NUMBERS.contains(&digits.as_str());
@@ -102,6 +103,20 @@ pub(super) fn card(text: &[u8], start: usize) -> Option<Match> {
         }
     }
     None
+}
+
+fn beside_a_number(text: &[u8], start: usize, end: usize) -> bool {
+    let date = at(r"[ \t]{1,8}[0-9]{1,2}/", text, end).is_some();
+    ends(r"[0-9][ \t]{1,8}", text, start) || at(r"[ \t]{1,8}[0-9]", text, end).is_some() && !date
+}
+
+fn cell(text: &[u8], start: usize, end: usize) -> bool {
+    let mark = |place: isize| b",;|\t".contains(&byte(text, place));
+    let edge = |place: isize| b"\r\n".contains(&byte(text, place));
+    let (left, right) = (start as isize - 1, end as isize);
+    let out = isize::from(byte(text, left) == b'"' && byte(text, right) == b'"');
+    let (left, right) = (left - out, right + out);
+    mark(left) && (mark(right) || edge(right)) || mark(right) && edge(left)
 }
 
 // Social security numbers.
@@ -118,7 +133,8 @@ pub(super) fn ssn(text: &[u8], start: usize) -> Option<Match> {
     let digits = digits(&text[start..end]);
     let never = r"000|666|9|[0-9]{3}00|[0-9]{5}0000|078051120|219099999|457555462|123456789";
     let same = digits.chars().all(|c| digits.starts_with(c));
-    if at(never, digits.as_bytes(), 0).is_some() || same || !clear_left(text, start) || !clear_right(text, end) {
+    let clear = clear_left_of(SSN, text, start) && clear_right(text, end);
+    if at(never, digits.as_bytes(), 0).is_some() || same || !clear {
         return None;
     }
     let blanks = pattern.contains(' ');
@@ -138,13 +154,15 @@ pub(super) fn ssn(text: &[u8], start: usize) -> Option<Match> {
 pub(super) fn phone(text: &[u8], main: usize) -> Option<Match> {
     // How a number is written: 2 as such numbers are, 1 with blanks, 0 in another way.
     let forms = [
-        (r"\([0-9]{3}\)[ .-]?[0-9]{3}[ .-][0-9]{4}", 2),
+        (r"\([0-9]{3}\)[ .-]?[0-9]{3}[ ./-][0-9]{4}", 2),
         (r"\([0-9]{3}\)[ .-]?[0-9]{7}", 2),
         (r"[0-9]{3}-[0-9]{7}", 2),
         (r"[0-9]{3}-[0-9]{3}-[0-9]{4}", 2),
         (r"[0-9]{3}\.[0-9]{3}\.[0-9]{4}", 2),
         (r"[0-9]{3}[ /][0-9]{3}-[0-9]{4}", 2),
         (r"[0-9]{3} [0-9]{3} [0-9]{4}", 1),
+        (r"[0-9]{3}[ ./-][0-9]{3}[ ./-][0-9]{4}", 0),
+        (r"[0-9]{3}[ ./][0-9]{7}", 0),
         (r"\([0-9]{2}\) ?[0-9]{4}[ .-][0-9]{4}", 0),
         (r"[0-9]{10}", 0),
     ];
@@ -156,12 +174,13 @@ pub(super) fn phone(text: &[u8], main: usize) -> Option<Match> {
     if at(plan, digits.as_bytes(), 0).is_none() || same {
         return None;
     }
-    if !clear_right(text, end) && at("[xX][0-9]", text, end).is_none() {
+    if !clear_right(text, end) && at(r"(?i:x[0-9]|ext\.? ?[0-9])", text, end).is_none() {
         return None;
     }
     // A country code: joined by one mark, or directly before a parenthesis or ten digits.
     let bare = pattern == "[0-9]{10}";
-    let direct = text[main] == b'(' || bare;
+    let glued = ends(r"\+1", text, main);
+    let direct = text[main] == b'(' || bare || glued;
     let mark = matches!(byte(text, main as isize - 1), b' ' | b'-' | b'.');
     let code_end = if mark { main - 1 } else { main };
     let mut start = main;
@@ -186,14 +205,14 @@ pub(super) fn phone(text: &[u8], main: usize) -> Option<Match> {
                 if !word(byte(text, begin as isize - 2)) {
                     (start, plus, one) = (begin - 1, true, true);
                 }
-            } else if clear_left(text, begin) {
+            } else if clear_left_of(PHONE, text, begin) {
                 (start, one) = (begin, true);
             }
         }
     }
     if !one {
         let foreign = ends(r"\+[0-9]{1,3}", text, code_end);
-        if foreign || !clear_left(text, main) {
+        if foreign || !clear_left_of(PHONE, text, main) {
             return None;
         }
     }

@@ -85,6 +85,8 @@ fn secrets_stand_by_their_name_or_their_id() {
             format!("AWS_SECRET_ACCESS_KEY={secret}\n"),
             format!("{id},{secret}"),
             format!("{secret} is for {id}"),
+            format!("{secret} is the secret"),
+            format!("{secret}{}secret", ".".repeat(50)),
         ] {
             assert_eq!(found(Detector::AwsSecretKey, &text), [secret.as_str()], "{text}");
         }
@@ -94,6 +96,7 @@ fn secrets_stand_by_their_name_or_their_id() {
             format!("secret {}", &secret[1..]),
             format!("secret {secret}="),
             format!("secret {}{secret}", ". ".repeat(40)),
+            format!("{secret}{}secret", ".".repeat(51)),
         ] {
             assert!(found(Detector::AwsSecretKey, &text).is_empty(), "{text}");
         }
@@ -102,4 +105,15 @@ fn secrets_stand_by_their_name_or_their_id() {
     assert!(found(Detector::AwsSecretKey, &format!("secret {sha1}")).is_empty());
     let example = ["wJalrXUtnFEMI/K7MDENG/", "bPxRfiCYEXAMPLEKEY"].concat();
     assert!(found(Detector::AwsSecretKey, &format!("secret {example}")).is_empty(), "of the documentation");
+}
+
+#[test]
+fn secrets_stand_in_a_column_that_is_named_so() {
+    let secret = ["h8Kd/2mQ0vXz+PnY7sWc", "R4tLb9GfJ1uEaT6oSi3D"].concat();
+    let rows = "Anna,none,a remark that is long enough to be of some length\n".repeat(5);
+    for name in ["aws_key", "AWS-Key", "Secret key"] {
+        let table = format!("name,{name},remark\n{rows}Bob,{secret},of his\nEve,x,{secret}\n");
+        assert_eq!(found(Detector::AwsSecretKey, &table).len(), 1, "{table}");
+    }
+    assert!(found(Detector::AwsSecretKey, &format!("name,digest,remark\n{rows}Bob,{secret},of his\n")).is_empty());
 }

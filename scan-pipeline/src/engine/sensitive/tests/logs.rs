@@ -34,7 +34,7 @@ fn lines(generator: &mut fastrand::Rng, count: usize, text: &mut String) {
         let (hour, minute, second, milli) = (g.u32(0..24), g.u32(0..60), g.u32(0..60), g.u32(0..1000));
         let epoch = g.u64(900_000_000..1_999_999_999);
         // A string takes what is written to it.
-        let _ = match g.u8(0..22) {
+        let _ = match g.u8(0..24) {
             0 => write!(text, "{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"),
             1 => write!(text, "{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02},{milli:03}"),
             2 => write!(text, "{day:02}/Nov/{year}:{hour:02}:{minute:02}:{second:02} +0000"),
@@ -70,6 +70,9 @@ fn lines(generator: &mut fastrand::Rng, count: usize, text: &mut String) {
                 g.u32(1..999),
                 g.u32(1..99_999)
             ),
+            // Counters in columns, as vmstat and its kin have them.
+            22 => (0..g.u8(5..18)).try_for_each(|_| write!(text, "{} ", g.u32(1000..10_000))),
+            23 => (0..g.u8(5..18)).try_for_each(|_| write!(text, "{:>6}", g.u32(0..20_000))),
             19 => write!(text, "{year}-W{:02}-{}", g.u32(1..53), g.u32(1..8)),
             20 => write!(text, "{year}-{:03} {hour:02}{minute:02}-{second:02}{milli:03}", g.u32(1..366)),
             _ => write!(text, "{:02}-{month:02}-{year} {hour:02}-{minute:02}-{second:02}", day),

@@ -183,3 +183,47 @@ fn fingerprints_are_of_the_number_and_the_key() {
     // The same, by somebody else's HMAC-SHA256: Python's hmac.new(bytes([1] * 32), b"ssn\0" + b"078051123", "sha256").
     assert_eq!(print(&one, "078-05-1123"), "23987ad0373576bff5e2f3b0a7db5e855641915b38ca687b81f716cabee67231");
 }
+
+/// What one pattern has covered says nothing of what another one covers.
+#[test]
+fn what_either_of_two_patterns_matches_is_masked() {
+    let falcon = || CustomPattern::new("project", "project [a-z]{6}").prefix("project");
+    let late = || CustomPattern::new("late", "near [a-z]{4}").keyword("nothing");
+    let text = b"near noon ssn 078-05-1123 then project falcon";
+    for patterns in [[falcon(), late()], [late(), falcon()]] {
+        let builder = patterns.into_iter().fold(Detectors::builder().first_tier(), |all, one| all.custom(one));
+        for one in builder.build().expect("detectors").find("x", text) {
+            assert!(!one.context.contains("falcon") && !one.context.contains("noon"), "{}", one.context);
+        }
+    }
+}
+
+/// A rule that takes a part of a word leaves the rest of it, which is as sensitive.
+#[test]
+fn the_rest_of_a_word_that_a_rule_has_cut_is_masked() {
+    let own = CustomPattern::new("own", "E-[0-9]{4}").prefix("E-");
+    let detectors = Detectors::builder().all().custom(own).build().expect("detectors");
+    for (text, hidden) in [
+        ("from m\u{fc}ller@example.com to", "m\u{fc}"),
+        ("from john..smith@iana.org to", "john"),
+        ("from john|smith@iana.org to", "john"),
+        ("see nopE-1234 or", "nop"),
+        ("see E-1234nop or", "nop"),
+        ("card 4012888888881881-nop or", "nop"),
+    ] {
+        let found = detectors.find("x", text.as_bytes());
+        assert_eq!(found.len(), 1, "{text}");
+        let context = &found[0].context;
+        assert!(!context.contains(hidden), "{context}");
+        let (first, last) = (text.split(' ').next().expect("a word"), text.rsplit(' ').next().expect("a word"));
+        assert!(context.starts_with(first) && context.ends_with(last), "{context}");
+    }
+    // Marks that end words do not make more of it.
+    for text in ["to=anna@iana.org.", "(ssn:078-05-1123)", "mail <anna@iana.org>, please", "\"anna@iana.org\";x"] {
+        assert!(!detectors.find("x", text.as_bytes())[0].context.contains("**** ***"), "{text}");
+        let context = &detectors.find("x", text.as_bytes())[0].context;
+        let shown = &detectors.find("x", text.as_bytes())[0].masked_match;
+        let (before, behind) = context.split_once(shown.as_str()).expect("the match");
+        assert!(text.starts_with(before) && text.ends_with(behind), "{context}");
+    }
+}

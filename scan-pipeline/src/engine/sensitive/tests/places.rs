@@ -142,3 +142,50 @@ fn the_last_bytes_of_a_short_layer_are_looked_at() {
     }
     assert_eq!(stream.finish().len(), 1);
 }
+
+/// A letter is no table, however many commas its first line has.
+#[test]
+fn a_line_with_a_comma_is_no_row_of_names() {
+    let far = |lines: &str| {
+        let text = format!("Hello, call my phone\n{lines}{}\nand 4155552671, or so\n", "word ".repeat(30));
+        find(Form::Plain, text.as_bytes()).len()
+    };
+    assert_eq!(far("I am at home on most days\nand so is she\n"), 0);
+    assert_eq!(far("I am, on most days, at home\nand so, I hope, is she\n"), 0);
+    // In such a table it is.
+    let row = "Anna,1\n".repeat(9);
+    assert_eq!(find(Form::Plain, format!("name,phone\n{row}Bob,4155552671\n").as_bytes()).len(), 1);
+    assert_eq!(
+        find(Form::Plain, b"name,remark,phone\nAnna,nothing that would be said of her beside it,4155552671").len(),
+        1
+    );
+}
+
+/// A mark of two bytes does not hide what is no UTF-16 behind it.
+#[test]
+fn a_byte_order_mark_hides_nothing() {
+    for mark in [&b"\xff\xfe"[..], b"\xfe\xff"] {
+        let plain = [mark, b"ssn 078-05-1123 and anna@example.com"].concat();
+        assert_eq!(brief(&find(Form::Plain, &plain)), [("ssn", 6, Some(6)), ("email", 22, Some(22))]);
+        let html = [mark, b"<html><p>ssn 078-05-<b>1123</b></p>"].concat();
+        assert_eq!(brief(&find(Form::Markup, &html)), [("ssn", 15, None)]);
+        for big in [false, true] {
+            let other = [mark, &utf16("ssn 078-05-1123 and anna@example.com", big)].concat();
+            let first = 2 + 8 + u64::from(big && mark[0] == 0xff);
+            assert_eq!(find(Form::Plain, &other).len(), 2, "{big}: each once");
+            assert_eq!(find(Form::Plain, &other)[0].byte_offset, first);
+        }
+    }
+}
+
+#[test]
+fn markup_in_utf16_without_a_mark() {
+    for big in [false, true] {
+        let html = "<?xml version='1.0'?><w:p><w:t>SSN 078-</w:t></w:r><w:r><w:t>05-1123</w:t></w:r></w:p>";
+        let bytes = utf16(html, big);
+        assert_eq!(Detectors::form_of("a", &bytes), Form::Markup);
+        assert_eq!(Detectors::form_of("a", &[&utf16("\u{feff}", big)[..], &bytes].concat()), Form::Markup);
+        let place = 2 * html.find("078").expect("there") as u64 + u64::from(big);
+        assert_eq!(brief(&find(Form::Markup, &bytes)), [("ssn", place, None)]);
+    }
+}

@@ -39,7 +39,7 @@ proptest! {
             0 => (Form::Plain, text),
             1 => (Form::Markup, text),
             2 => (Form::Plain, wide(&text, text.len() % 2 == 0, text.len() % 3 == 0)),
-            _ => (Form::Markup, wide(&text, text.len() % 2 == 0, true)),
+            _ => (Form::Markup, wide(&text, text.len() % 2 == 0, text.len() % 3 == 0)),
         };
         let (mut pieces, mut rest) = (Vec::new(), &text[..]);
         for size in sizes.iter().cycle() {

@@ -55,6 +55,21 @@ pub(super) const PIECES: &[&str] = &[
     "+1 (415) 555-2671",
     "1-415-555-2671",
     "001-415-555-2671",
+    "+1415-555-2671",
+    "+1 415-555 2671",
+    "415/555/2671",
+    "415.555 2671",
+    "415 5552671",
+    "Tel.",
+    "Ph.",
+    "SSN-",
+    "no-",
+    "ext5",
+    "Ext. ",
+    "4222 2222 2222 2",
+    "social \nsecurity",
+    "ss\tnumber",
+    "tax  id",
     "+44 ",
     "+1",
     "+",
@@ -203,6 +218,20 @@ pub(super) fn digits() -> impl Strategy<Value = Vec<u8>> {
     vec(select(&b"0123456789012345678901234567894455- .()/,\n+x"[..]), 0..400)
 }
 
+/// A table as text, with names of columns.
+pub(super) fn table() -> impl Strategy<Value = Vec<u8>> {
+    let cell = select(&["223456789", "4155552671", "4222222222222", "Anna", "h8Kd/2mQ0vXz+PnY7sWcR4tLb9GfJ1uEaT6oSi3D", "", "\"a, b\"", "62000000000000000"][..]);
+    let name = select(&["name", "SSN", "homePhone", "card", "id", "AWS_Key"][..]);
+    let size = prop_oneof![6 => Just(3_usize), 1 => 1..5_usize];
+    let row = (vec(cell, 5), size).prop_map(|(cells, size)| cells[..size].join(","));
+    (vec(name, 3), vec(row, 0..12), select(&["\n", "\r\n", "\n\n"][..]), any::<bool>()).prop_map(
+        |(names, rows, end, ended)| {
+            let all = [names.join(",")].into_iter().chain(rows).collect::<Vec<_>>().join(end);
+            (if ended { all + end } else { all }).into_bytes()
+        },
+    )
+}
+
 /// Bytes of any kind.
 pub(super) fn noise() -> impl Strategy<Value = Vec<u8>> {
     vec(any::<u8>(), 0..600)
@@ -223,5 +252,5 @@ pub(super) fn prose() -> impl Strategy<Value = Vec<u8>> {
 
 /// All of them.
 pub(super) fn any_text() -> impl Strategy<Value = Vec<u8>> {
-    prop_oneof![4 => confusing(), 2 => digits(), 1 => noise(), 1 => prose()]
+    prop_oneof![4 => confusing(), 2 => digits(), 1 => noise(), 1 => prose(), 1 => table()]
 }

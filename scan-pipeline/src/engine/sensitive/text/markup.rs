@@ -322,6 +322,10 @@ pub(in super::super) fn is_markup(file_type: &str, path: &str, bytes: &[u8]) -> 
     // Containers of OOXML have XML in their type's name and none in their bytes.
     let typed = !file_type.contains("OOXML") && (file_type.contains("HTML") || file_type.contains("XML"));
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
+    // Of UTF-16, every other byte.
+    let narrow: Vec<u8> = bytes.iter().take(128).copied().filter(|byte| !matches!(byte, 0 | 0xfe | 0xff)).collect();
+    let wide = bytes.iter().take(8).any(|byte| *byte == 0);
+    let bytes = if wide { narrow.trim_ascii_start() } else { bytes };
     let begins = |mark: &str| bytes.get(..mark.len()).is_some_and(|head| head.eq_ignore_ascii_case(mark.as_bytes()));
     let named = [".xml", ".html", ".htm", ".xhtml", ".rels", ".svg"].into_iter().any(ending);
     begins("<?xml") || begins("<!doctype html") || begins("<html") || (typed || named) && !bytes.starts_with(b"PK")

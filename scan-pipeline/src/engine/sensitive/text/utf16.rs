@@ -1,6 +1,25 @@
 //! UTF-16 as bytes: characters of ASCII stay what they are, all others and lone surrogates become a byte that is none.
 
 use super::super::lane::Lane;
+use super::markup::Markup;
+
+/// What takes the characters of a text.
+pub(in super::super) trait Sink {
+    /// Takes the byte that stands for a character at a place of the layer, where characters stand `step` apart.
+    fn put(&mut self, byte: u8, place: u64, step: u64);
+}
+
+impl Sink for Lane {
+    fn put(&mut self, byte: u8, place: u64, step: u64) {
+        Self::put(self, byte, place, step);
+    }
+}
+
+impl Sink for Markup {
+    fn put(&mut self, byte: u8, place: u64, _step: u64) {
+        self.push(byte, place);
+    }
+}
 
 /// Stands for whatever is not ASCII.
 const OTHER: u8 = 0xff;
@@ -18,13 +37,13 @@ impl Wide {
     /// The text behind a byte order mark, if one begins the layer.
     pub(in super::super) fn begin(head: &[u8]) -> Option<Self> {
         match head {
-            [0xff, 0xfe, ..] => Some(Self { big: false, half: None, place: 2 }),
-            [0xfe, 0xff, ..] => Some(Self { big: true, half: None, place: 2 }),
+            [0xff, 0xfe, ..] => Some(Self { big: false, half: None, place: 0 }),
+            [0xfe, 0xff, ..] => Some(Self { big: true, half: None, place: 0 }),
             _ => None,
         }
     }
 
-    /// Takes the next bytes behind the mark, and gives each unit's byte with its place.
+    /// Takes the next bytes, the mark first, and gives each unit's byte with its place.
     pub(in super::super) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(u8, u64)) {
         for byte in bytes {
             let Some(first) = self.half.take() else {
@@ -32,7 +51,10 @@ impl Wide {
                 continue;
             };
             let unit = if self.big { [first, *byte] } else { [*byte, first] };
-            each(if unit[0] == 0 && unit[1] < 0x80 { unit[1] } else { OTHER }, self.place);
+            // The mark itself is no text.
+            if self.place > 0 {
+                each(if unit[0] == 0 && unit[1] < 0x80 { unit[1] } else { OTHER }, self.place);
+            }
             self.place += 2;
         }
     }
@@ -43,8 +65,10 @@ const FEWEST: usize = 8;
 
 /// Stretches of UTF-16 within other bytes, in either order and at any place: characters of ASCII with a zero between
 /// each two.
-pub(in super::super) struct Stretches {
-    lane: Lane,
+pub(in super::super) struct Stretches<T> {
+    to: T,
+    /// Whether characters at even places, or at odd ones, are left out, because they are read already.
+    but: Option<u64>,
     /// Where the next byte should stand if it followed the last.
     next: u64,
     /// What the last byte was.
@@ -52,6 +76,8 @@ pub(in super::super) struct Stretches {
     /// The characters of a stretch that may be too short, and how many there are.
     first: [u8; FEWEST],
     count: usize,
+    /// Behind the last character.
+    end: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -61,9 +87,11 @@ enum Last {
     Neither,
 }
 
-impl Stretches {
-    pub(in super::super) fn new(lane: Lane) -> Self {
-        Self { lane, next: 0, last: Last::Neither, first: [0; FEWEST], count: 0 }
+impl<T: Sink> Stretches<T> {
+    /// All of them but for those in the order of a text that is read as a whole.
+    pub(in super::super) fn new(to: T, but: Option<&Wide>) -> Self {
+        let but = but.map(|wide| u64::from(wide.big));
+        Self { to, but, next: 0, last: Last::Neither, first: [0; FEWEST], count: 0, end: 0 }
     }
 
     /// Whether a stretch may go on at a place.
@@ -100,7 +128,7 @@ impl Stretches {
         let is_text = matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\r');
         match (byte, self.last) {
             (0, Last::Character) => self.last = Last::Zero,
-            _ if is_text => {
+            _ if is_text && self.but != Some(place % 2) => {
                 if self.last != Last::Zero {
                     self.end();
                 }
@@ -112,33 +140,35 @@ impl Stretches {
     }
 
     fn character(&mut self, byte: u8, place: u64) {
+        self.end = place + 2;
         if self.count < FEWEST {
             self.first[self.count] = byte;
         }
         self.count += 1;
         if self.count == FEWEST {
             for (i, byte) in self.first.into_iter().enumerate() {
-                self.lane.put(byte, place - 2 * (FEWEST - 1 - i) as u64, 2);
+                self.to.put(byte, place - 2 * (FEWEST - 1 - i) as u64, 2);
             }
         } else if self.count > FEWEST {
-            self.lane.put(byte, place, 2);
+            self.to.put(byte, place, 2);
         }
     }
 
     /// Ends a stretch, if there is one.
     fn end(&mut self) {
         if self.count >= FEWEST {
-            self.lane.put(b'\n', self.next, 1);
+            self.to.put(b'\n', self.end, 1);
         }
         (self.count, self.last) = (0, Last::Neither);
     }
 
     #[cfg(test)]
-    pub(in super::super) fn held(&self) -> usize {
-        self.lane.held()
+    pub(in super::super) fn to(&self) -> &T {
+        &self.to
     }
 
-    pub(in super::super) fn into_lane(self) -> Lane {
-        self.lane
+    /// Ends the text, and gives what took its characters.
+    pub(in super::super) fn finish(self) -> T {
+        self.to
     }
 }
