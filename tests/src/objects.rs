@@ -29,32 +29,40 @@ const KEYS: [(&str, &str, bool); 17] = [
     (".hidden", "hidden", false),
 ];
 
-/// What happens between the event and the scan.
-const UNDISTURBED: &str = "nothing";
-
-/// The whole table. `content` and `then` name fixtures of the catalogue; `tags` are the user's own; `state` is the task's
-/// when all is over, `place` the bucket where the content is found then, and `null` says that it is nowhere.
+/// The whole table. `content` and `then` name fixtures of the catalogue; `then` is what the content is overwritten with,
+/// when `meanwhile` says: before the scan of the state that an event named, or after it and before the first action.
+/// `tags` are the user's own, `state` is the task's when all is over, and `place` is the bucket where the object is then,
+/// in its last state and nowhere else; `null` is nowhere.
 pub fn table() -> Value {
     let (clean, infected, locked) = ("clean-text.txt", "infected-letter.tar.gz", "hidden-zipcrypto.zip");
-    let one = |name: &str, content: &str, meanwhile: &str, tags: usize, state: &str, place: Option<&str>| {
-        let then = (meanwhile == "overwritten").then_some(if content == clean { infected } else { clean });
+    let one = |name: &str, content: &str, tags: usize, (meanwhile, then): (&str, Option<&str>), place: Option<&str>| {
+        let state = match (place, tags) {
+            (None, _) => "gone",
+            (_, 10..) => "dead",
+            _ => "done",
+        };
         json!({
-            "name": name, "content": content, "meanwhile": meanwhile, "then": then, "tags": tags, "state": state,
+            "name": name, "content": content, "tags": tags, "meanwhile": meanwhile, "then": then, "state": state,
             "place": place,
         })
     };
+    let nothing = ("nothing", None);
     json!({
         "keys": KEYS.map(|(key, twin, refused)| json!({ "key": key, "twin": twin, "refused_by_paths": refused })),
         "behaviours": [
-            one("clean_is_moved", clean, UNDISTURBED, 0, "done", Some("clean")),
-            one("infected_is_isolated", infected, UNDISTURBED, 0, "done", Some("infected")),
-            one("unscannable_stays", locked, UNDISTURBED, 0, "done", Some("incoming")),
-            one("ten_tags_stay", clean, UNDISTURBED, 10, "done", Some("clean")),
-            one("nine_tags_leave_room_for_the_status", infected, UNDISTURBED, 9, "done", Some("infected")),
-            // What was scanned is not there any more, and nothing is done to what is.
-            one("overwritten_by_infected", clean, "overwritten", 0, "superseded", Some("incoming")),
-            one("overwritten_by_clean", infected, "overwritten", 0, "superseded", Some("incoming")),
-            one("gone", clean, "deleted", 0, "gone", None),
+            one("clean_is_moved", clean, 0, nothing, Some("clean")),
+            one("infected_is_isolated", infected, 0, nothing, Some("infected")),
+            one("unscannable_stays", locked, 0, nothing, Some("incoming")),
+            // The eleventh would be ours. A status that cannot be written is a failure, and nothing moves without it.
+            one("ten_tags_leave_no_room", clean, 10, nothing, Some("incoming")),
+            one("nine_tags_leave_room_for_the_status", infected, 9, nothing, Some("infected")),
+            // Another state is there than was meant: that one counts, and nothing follows from what was seen of the first.
+            one("infected_before_the_scan", clean, 0, ("before_the_scan", Some(infected)), Some("infected")),
+            one("clean_before_the_scan", infected, 0, ("before_the_scan", Some(clean)), Some("clean")),
+            one("infected_before_the_move", clean, 0, ("before_the_move", Some(infected)), Some("infected")),
+            one("locked_before_the_move", clean, 0, ("before_the_move", Some(locked)), Some("incoming")),
+            one("clean_before_the_move", infected, 0, ("before_the_move", Some(clean)), Some("clean")),
+            one("gone_before_the_move", clean, 0, ("before_the_move", None), None),
         ],
     })
 }
