@@ -26,12 +26,15 @@ mod clamd;
 mod closure;
 mod detect_only;
 mod group;
+mod permits;
 pub mod sensitive;
 #[cfg(feature = "clamav")]
 mod taker;
 #[cfg(all(test, feature = "testkit"))]
 mod tests;
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -51,6 +54,8 @@ pub use group::Group;
 pub use sensitive::{Detector, Detectors, DetectorsBuilder, Findings, Form};
 #[cfg(feature = "clamav")]
 pub use taker::FindingTaker;
+
+use permits::Permits;
 
 /// Findings that one report lists, unless it is said otherwise. All of them are counted.
 #[cfg(feature = "clamav")]
@@ -90,6 +95,9 @@ pub struct ScanContext {
     pub deadline: Option<Instant>,
     /// Where to ask for the memory that a content on disk takes when it is loaded.
     pub budget: Option<Budget>,
+    /// Kept until nothing of the scan goes on any more, which is a while after its caller has gone: what has to wait for
+    /// the scan can wait for this.
+    pub keeps: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl ScanContext {
