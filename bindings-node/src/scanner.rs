@@ -291,7 +291,7 @@ impl Shared {
         let content = content.map_err(about)?;
         ticket.took_all(content.size());
         let budget = Some(self.budget().clone());
-        let context = ScanContext { name: request.name.clone(), deadline, budget };
+        let context = ScanContext { name: request.name.clone(), deadline, budget, keeps: None };
         let report = self.engine().scan(&content, &context).await?;
         if report.size != Some(content.size()) || report.sha256 != Some(content.sha256()) {
             let why = "the engine's report is about other bytes";

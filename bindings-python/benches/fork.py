@@ -3,8 +3,9 @@ megabytes.
 
     python benches/fork.py --definitions scan-pipeline/definitions --files DIR [--signatures 3000000]
 
-The files have to be infected by the definitions: a worker that says otherwise of one is counted. The database is made
-up (hashes of nothing) beside those definitions, in a folder of its own.
+The files have to be infected by the definitions. The database is made up (hashes of nothing) beside those definitions,
+in a folder of its own. The exit status is 1 where a worker says otherwise of a file, or has grown by 20 MiB of its own
+since before its first scan.
 """
 
 from __future__ import annotations
@@ -14,10 +15,14 @@ import hashlib
 import multiprocessing
 import pathlib
 import shutil
+import sys
 import tempfile
 from typing import Any
 
 from scan_pipeline import SyncScanner
+
+MOST = 20
+"""MiB by which the private memory of a worker may grow."""
 
 
 def memory() -> dict[str, int]:
@@ -40,7 +45,7 @@ def work(scanner: SyncScanner, contents: list[bytes], scans: int, barrier: Any, 
     pipe.send((wrong, before, memory()))
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--definitions", type=pathlib.Path, required=True)
     parser.add_argument("--files", type=pathlib.Path, nargs="+", required=True)
@@ -65,11 +70,19 @@ def main() -> None:
         worker.start()
         pipes.append(ours)
         workers.append(worker)
+    failed = False
     for pipe, worker in zip(pipes, workers, strict=True):
         wrong, before, after = pipe.recv()
         worker.join()
-        print(f"worker {worker.pid}: {arguments.scans} scans, {wrong} false; {before} MiB before, {after} after")
+        grown = after["private"] - before["private"]
+        failed = failed or wrong > 0 or grown >= MOST or worker.exitcode != 0
+        print(
+            f"worker {worker.pid}: {arguments.scans} scans, {wrong} false; {before} MiB before, {after} after, {grown} of "
+            "its own more"
+        )
+    print("FAILED" if failed else f"passed: no false verdict, and each has grown by less than {MOST} MiB")
+    return int(failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

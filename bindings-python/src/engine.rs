@@ -134,7 +134,8 @@ impl Engine {
         };
         let report = match taken.and_then(|taken| taken).map_err(|why| why.about(name.clone()))? {
             Taken::Content(content) => {
-                let context = ScanContext { name, deadline, budget: Some(process.budget.clone()) };
+                let budget = Some(process.budget.clone());
+                let context = ScanContext { name, deadline, budget, keeps: None };
                 self.engine.scan(&content, &context).await?
             }
             Taken::TooLarge(size) => self.too_large(size, name),
@@ -235,7 +236,9 @@ fn read(file: Arc<File>) -> impl Stream<Item = Result<Bytes, Error>> + Send {
 
 impl Engine {
     pub(crate) async fn load(settings: &Value, base: &Path) -> Result<Self, Error> {
-        let engine = Arc::new(Gated(Gated::held(config::engine_from_value(settings, base)).await?));
+        let (table, place) = (settings.clone(), base.to_owned());
+        let engine = Gated::to_its_end(async move { config::engine_from_value(&table, &place).await }).await?;
+        let engine = Arc::new(Gated(engine));
         // They were checked just now.
         let size = |value: &Value| value.as_u64().or_else(|| config::parse_size(value.as_str()?).ok());
         let time = |value: &Value| config::parse_duration(value.as_str()?).ok();
@@ -260,11 +263,24 @@ impl Engine {
 struct Gated(Arc<dyn engine::Engine>);
 
 impl Gated {
-    /// Does something that a fork has to wait for.
-    async fn held<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let process = Process::current().map_err(|why| Error::new(ErrorKind::Resources, why.to_string()))?;
-        let _ticket = process.enter().await;
-        work.await
+    fn process() -> Result<&'static Process, Error> {
+        Process::current().map_err(|why| Error::new(ErrorKind::Resources, why.to_string()))
+    }
+
+    /// Does something that a fork has to wait for, and that nothing can stop once it has begun: who does not wait for it
+    /// any more leaves it behind, and the fork still waits.
+    async fn to_its_end<T: Send + 'static>(
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let process = Self::process()?;
+        let ticket = process.enter().await;
+        let done = process.runtime.spawn(async move {
+            let done = work.await;
+            drop(ticket);
+            done
+        });
+        let panicked = |why| Error::new(ErrorKind::Panicked, "the engine did not come to its end").with_source(why);
+        done.await.map_err(panicked)?
     }
 }
 
@@ -275,10 +291,14 @@ impl engine::Engine for Gated {
     }
 
     async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report, Error> {
-        Self::held(self.0.scan(content, context)).await
+        // The engine holds on to the ticket: a scan that was cancelled is inside of libclamav for a while yet.
+        let ticket = Self::process()?.enter().await;
+        let context = ScanContext { keeps: Some(Arc::new((ticket, context.keeps.clone()))), ..context.clone() };
+        self.0.scan(content, &context).await
     }
 
     async fn refresh_definitions(&self) -> Result<bool, Error> {
-        Self::held(self.0.refresh_definitions()).await
+        let engine = Arc::clone(&self.0);
+        Self::to_its_end(async move { engine.refresh_definitions().await }).await
     }
 }

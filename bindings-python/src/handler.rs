@@ -19,6 +19,12 @@ pub(crate) struct PyHandler {
     pub(crate) dispatch: Arc<Py<PyAny>>,
 }
 
+/// What is said where the next process that opens the store takes the step up.
+const NOT_CALLED: &str = "the application stops: the handler was not called";
+
+/// When the next process may try, and this one again.
+const AGAIN: Duration = Duration::from_secs(5);
+
 type Answer = Result<Value, HandlerError>;
 
 /// One call of a handler: it is answered once, by `done` or `fail`.
@@ -31,6 +37,8 @@ pub(crate) struct Call {
 struct State {
     answer: Option<oneshot::Sender<Answer>>,
     cancel: Option<Py<PyAny>>,
+    /// The handler was called, and may have had its effect.
+    has_begun: bool,
     is_over: bool,
 }
 
@@ -46,6 +54,16 @@ impl Call {
             Ok(value) => Ok(value),
             Err(why) => Err(HandlerError::fatal(format!("the handler returned what is no JSON: {why}"))),
         });
+    }
+
+    /// The handler is called now.
+    fn begin(&self) {
+        lock(&self.state).has_begun = true;
+    }
+
+    /// The handler was not called, because what it would have run on is gone.
+    fn untried(&self, message: String) {
+        self.answer(Err(HandlerError::untried(message, AGAIN)));
     }
 
     /// The handler failed. Another call may succeed (after so many seconds), or will not.
@@ -86,7 +104,11 @@ impl Call {
 impl Drop for Call {
     /// Nobody is left who could answer.
     fn drop(&mut self) {
-        self.answer(Err(HandlerError::retryable("the handler ended without an answer")));
+        let has_begun = lock(&self.state).has_begun;
+        self.answer(Err(match has_begun {
+            true => HandlerError::retryable("the handler ended without an answer"),
+            false => HandlerError::untried(NOT_CALLED, AGAIN),
+        }));
     }
 }
 
@@ -120,7 +142,7 @@ impl ResultHandler for PyHandler {
     }
 
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError> {
-        let process = Process::current().map_err(|why| HandlerError::retryable(why.to_string()))?;
+        let process = Process::current().map_err(|why| HandlerError::untried(why.to_string(), AGAIN))?;
         let request = request(scanned, step).to_string();
         let (sender, answer) = oneshot::channel();
         let state = Arc::new(Mutex::new(State { answer: Some(sender), ..State::default() }));
@@ -136,8 +158,8 @@ impl ResultHandler for PyHandler {
         drop(waiting);
         match answer {
             Ok(answer) => answer.map(StepOutput::new),
-            // The call was dropped: the interpreter ends, or the thread that should have answered is gone.
-            Err(_) => Err(HandlerError::retryable("the handler ended without an answer")),
+            // It never got to Python: the interpreter ends.
+            Err(_) => Err(HandlerError::untried(NOT_CALLED, AGAIN)),
         }
     }
 }

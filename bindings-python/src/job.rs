@@ -9,7 +9,7 @@ use pyo3::types::PyTuple;
 use tokio::task::AbortHandle;
 
 use crate::failure::Failure;
-use crate::process::Process;
+use crate::process::{Process, is_exiting};
 
 /// How long a waiting thread sleeps at most before it looks for signals (Ctrl-C); an end wakes it at once.
 const SIGNALS: Duration = Duration::from_millis(200);
@@ -120,6 +120,11 @@ impl Job {
     where
         W: Future<Output = Ended> + Send + 'static,
     {
+        if callback.is_some() && is_exiting() {
+            // Nobody would call it, and who awaits it would wait for ever.
+            let why = "the interpreter ends: what is awaited has to be over before scan_pipeline's exit handler runs";
+            return Err(PyRuntimeError::new_err(why));
+        }
         let process = Process::current().map_err(|why| PyRuntimeError::new_err(why.to_string()))?;
         let work = work(process);
         let shared = Arc::new(Shared {

@@ -1,6 +1,8 @@
 //! A pipeline: objects and uploads from their scan to the last step that follows.
 
 use std::collections::BTreeMap;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -38,9 +40,31 @@ pub(crate) struct Pipeline {
 
 struct Inner {
     pid: u32,
+    open: ManuallyDrop<Open>,
+}
+
+struct Open {
     config: Config,
     store: OpenStore,
     pipeline: scan_pipeline::Pipeline,
+}
+
+impl Deref for Inner {
+    type Target = Open;
+
+    fn deref(&self) -> &Open {
+        &self.open
+    }
+}
+
+impl Drop for Inner {
+    /// In a child of a fork it is leaked: its connections, files and locks are the parent's.
+    fn drop(&mut self) {
+        if self.pid == std::process::id() {
+            // SAFETY: it is dropped here alone, and nobody gets at it afterwards.
+            unsafe { ManuallyDrop::drop(&mut self.open) };
+        }
+    }
 }
 
 #[pymethods]
@@ -89,7 +113,8 @@ impl Pipeline {
                     return Err(why.into());
                 }
             };
-            Ok(object(Self { inner: Arc::new(Inner { pid: std::process::id(), config, store, pipeline }) }))
+            let open = ManuallyDrop::new(Open { config, store, pipeline });
+            Ok(object(Self { inner: Arc::new(Inner { pid: std::process::id(), open }) }))
         })
     }
 

@@ -125,6 +125,11 @@ impl Process {
 /// Nobody attaches any more once this is set: the interpreter may be gone at any time.
 static EXITING: AtomicBool = AtomicBool::new(false);
 
+/// Whether callbacks are called no more.
+pub(crate) fn is_exiting() -> bool {
+    EXITING.load(Ordering::Acquire)
+}
+
 /// Whether one of our threads is attached to the interpreter, or about to be.
 #[derive(Default)]
 struct Inside {
@@ -137,7 +142,7 @@ impl Inside {
     fn attached(&self, work: impl for<'py> FnOnce(Python<'py>)) {
         {
             let mut is = self.lock();
-            if EXITING.load(Ordering::Acquire) {
+            if is_exiting() {
                 return;
             }
             *is = true;

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pathlib
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from conftest import marker
-from servers import free_port, python, running
+from conftest import DEFINITIONS, marker
+from servers import APPS, free_port, python, running
 
 CLEAN = b"Dear Sir or Madam, " * 1000
 INFECTED = CLEAN + marker()
@@ -26,10 +30,22 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return tmp_path_factory.mktemp("server") / "log"
 
 
+@contextlib.contextmanager
+def serving(command: list[str], port: int, log: pathlib.Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """A server, and what its views were given while it ran: the clean uploads, and nothing of those that broke off."""
+    stored = log.with_name(f"stored-{port}")
+    with running(command, port, log, {"STORED": str(stored), **(env or {})}) as url:
+        yield url
+    # It has ended by now, and so has every request.
+    names = {line.split(" ")[0] for line in stored.read_text().splitlines()}
+    assert "letter.txt" in names, "no view was called at all"
+    assert names == {"letter.txt"}, stored.read_text()
+
+
 @pytest.fixture(scope="module")
 def fastapi(log: pathlib.Path) -> Iterator[str]:
     port = free_port()
-    with running(python("uvicorn", "fastapi_app:app", "--port", str(port)), port, log) as url:
+    with serving(python("uvicorn", "fastapi_app:app", "--port", str(port)), port, log) as url:
         yield url
 
 
@@ -40,21 +56,21 @@ def gunicorn(app: str, port: int) -> list[str]:
 @pytest.fixture(scope="module")
 def flask(log: pathlib.Path) -> Iterator[str]:
     port = free_port()
-    with running(gunicorn("flask_app:app", port), port, log) as url:
+    with serving(gunicorn("flask_app:app", port), port, log) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def django_streaming(log: pathlib.Path) -> Iterator[str]:
     port = free_port()
-    with running(gunicorn("django_app", port), port, log, {"STREAMING": "1"}) as url:
+    with serving(gunicorn("django_app", port), port, log, {"STREAMING": "1"}) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def django_form(log: pathlib.Path) -> Iterator[str]:
     port = free_port()
-    with running(gunicorn("django_app", port), port, log) as url:
+    with serving(gunicorn("django_app", port), port, log) as url:
         yield url
 
 
@@ -63,7 +79,7 @@ def send(url: str, content: bytes, name: str = "letter.txt", field: str = "file"
 
 
 def abort(url: str, field: str = "file") -> None:
-    """Announces an upload, sends a part of it, and goes away."""
+    """Announces an upload of harmless bytes, sends a part of it, and goes away."""
     place = urlsplit(url)
     head = f'--x\r\nContent-Disposition: form-data; name="{field}"; filename="cut.bin"\r\n\r\n'.encode()
     with socket.create_connection((str(place.hostname), int(place.port or 0))) as connection:
@@ -71,7 +87,7 @@ def abort(url: str, field: str = "file") -> None:
             f"POST {place.path} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\n"
             f"Content-Length: 900000\r\n\r\n".encode()
             + head
-            + marker() * 100
+            + CLEAN * 40
         )
 
 
@@ -119,7 +135,7 @@ def test_fastapi_with_a_body_that_is_the_file(fastapi: str, encrypted: bytes) ->
     place = urlsplit(url)
     with socket.create_connection((str(place.hostname), int(place.port or 0))) as connection:
         connection.sendall(
-            f"PUT {place.path} HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n".encode() + marker()
+            f"PUT {place.path.replace('letter.txt', 'cut.bin')} HTTP/1.1\r\nHost: x\r\nContent-Length: 900000\r\n\r\n".encode() + CLEAN
         )
     assert httpx.put(url, content=CLEAN).status_code == 200
 
@@ -136,6 +152,49 @@ def test_flask_under_gunicorn(flask: str, encrypted: bytes, log: pathlib.Path) -
 
 def test_django_with_the_upload_handler(django_streaming: str, encrypted: bytes, log: pathlib.Path) -> None:
     check(f"{django_streaming}/upload", encrypted, 400, 400, log)
+
+
+@pytest.mark.parametrize("missing", [0, 9, 5000])
+@pytest.mark.parametrize("read_before", [False, True])
+def test_django_completes_no_file_that_broke_off(missing: int, read_before: bool) -> None:
+    """As servers do that say nothing of it: the body is over before all that was announced has come."""
+    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n' + CLEAN + b"\r\n--x--\r\n"
+    code = """
+        import io, os, pathlib, sys
+        import django_app
+        from django.core.handlers.wsgi import WSGIRequest
+        from scan_pipeline.django import UploadRefused
+        body, missing, read_before = sys.stdin.buffer.read(), int(sys.argv[1]), sys.argv[2] == "True"
+        request = WSGIRequest({
+            "REQUEST_METHOD": "POST", "PATH_INFO": "/upload", "CONTENT_TYPE": "multipart/form-data; boundary=x",
+            "CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body[:len(body) - missing]),
+        })
+        if read_before:
+            request.body
+        try:
+            print([len(file.read()) for file in request.FILES.values()])
+        except UploadRefused as why:
+            print(why.error.kind)
+    """
+    environment = {**os.environ, "STREAMING": "1", "DEFINITIONS": str(DEFINITIONS), "STORED": os.devnull}
+    command = [sys.executable, "-c", textwrap.dedent(code), str(missing), str(read_before)]
+    done = subprocess.run(command, cwd=APPS, env=environment, input=form, capture_output=True, timeout=60)
+    assert done.stdout.decode().strip() == ("[]" if missing else f"[{len(CLEAN)}]"), done.stderr.decode()
+
+
+def test_django_scans_every_file_or_none() -> None:
+    code = """
+        import django_app
+        from scan_pipeline.django import ScanningUploadHandler, UploadRefused
+        try:
+            print(ScanningUploadHandler().file_complete(7))
+        except UploadRefused as why:
+            print(why.error.kind)
+    """
+    environment = {**os.environ, "DEFINITIONS": str(DEFINITIONS), "STORED": os.devnull}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, cwd=APPS, env=environment, capture_output=True, timeout=60, text=True)
+    assert done.stdout.strip() == "closed", done.stderr
 
 
 def test_django_with_the_validator(django_form: str, encrypted: bytes, log: pathlib.Path) -> None:
@@ -155,12 +214,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_celery_with_a_broker(broker: str, catalogue: pathlib.Path, tmp_path: pathlib.Path, log: pathlib.Path) -> None:
-    import os
     import signal
-    import sys
-
-    from conftest import DEFINITIONS
-    from servers import APPS
 
     from scan_pipeline import InfectedError, UnscannableError
 

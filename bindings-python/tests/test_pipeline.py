@@ -376,6 +376,97 @@ async def test_every_mistake_is_told_at_once(make: Make, tmp_path: pathlib.Path)
         make().on("clean", Workflow("a").then(tag())).on("infected", Workflow("a").then(delete()))
 
 
+async def test_an_upload_from_a_descriptor_that_is_none(make: Make) -> None:
+    async with make().on("clean", None) as pipeline:
+        async with asyncio.timeout(10):
+            with pytest.raises(OSError):
+                await pipeline.process_upload(9999, name="letter.txt")
+
+
+def test_a_call_on_a_loop_that_is_gone_is_no_attempt(make: Make, folders: dict[str, pathlib.Path]) -> None:
+    """What was left undone is done by the next who opens the store, however often it could not be begun before."""
+    put(folders["incoming"], "letter.txt", CLEAN)
+    calls: list[int] = []
+    workflow = Workflow("release").then(call("crm", retry=Retry(attempts=2, initial=0.01, cap=0.01)))
+    settings = {"limits": {"settle": "0ms", "patience": "20ms", "lease": "1s"}, "run": {"drain": "100ms"}}
+
+    def opened() -> Pipeline:
+        pipeline = make(settings=settings).on("clean", workflow)
+
+        @pipeline.handler("crm")
+        async def crm(scanned: Scanned, step: StepContext) -> str:
+            calls.append(step.attempt)
+            return "done"
+
+        return pipeline
+
+    pipeline = opened()
+    asyncio.run(pipeline.open())  # The loop is closed when this is through.
+
+    async def try_it() -> Processed | None:
+        work = asyncio.create_task(pipeline.process("incoming", "letter.txt"))
+        await asyncio.wait({work}, timeout=1)
+        found = await pipeline.resume() if not work.done() else None
+        work.cancel()
+        await asyncio.wait({work})
+        assert found is None or not found.errors
+        return None if work.cancelled() else work.result()
+
+    left = asyncio.run(try_it())
+    assert calls == []
+    assert left is None or left.task.state == "handling", left
+    asyncio.run(pipeline.close())
+
+    async def do_it() -> Processed:
+        async with opened() as mended:
+            done: list[Processed] = []
+            async with asyncio.timeout(60):
+                while not done:
+                    done += [one for one in (await mended.resume()).tasks if one.task.state != "handling"]
+                    await asyncio.sleep(0.01)
+            return done[0]
+
+    done = asyncio.run(do_it())
+    assert done.task.state == "done" and done.task.step("crm").output == "done"
+    assert calls == [1], "the first attempt is the first that called it"
+
+
+def test_a_database_that_was_open_at_the_fork_is_refused(make: Make, folders: dict[str, pathlib.Path]) -> None:
+    """Its locks are the process's that opened it, and SQLite in the child believes that it holds them."""
+    put(folders["incoming"], "letter.txt", CLEAN)
+
+    async def main() -> None:
+        pipeline = make().on("clean", None)
+        child = make().on("clean", None)
+        async with pipeline:
+            assert _in_child(lambda: asyncio.run(child.open())) == "the process that forked this one"
+            assert (await pipeline.process("incoming", "letter.txt")).task.state == "done"
+        # Closed before the fork, it is free for everybody.
+        assert _in_child(lambda: asyncio.run(child.open())) == "opened"
+
+    asyncio.run(main())
+
+
+def _in_child(work: Callable[[], object]) -> str:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            # The loop that runs here is the parent's.
+            asyncio._set_running_loop(None)
+            work()
+            said = "opened"
+        except BaseException as why:
+            said = str(why)
+        os.write(writing, said.encode()[:1000])
+        os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        said = file.read().decode()
+    os.waitpid(pid, 0)
+    return said if said == "opened" else said[: len("the process that forked this one")]
+
+
 async def test_a_pipeline_belongs_to_its_process(make: Make, folders: dict[str, pathlib.Path]) -> None:
     pipeline = make().on("clean", None)
     with pytest.raises(ScanPipelineError, match="not open"):

@@ -10,9 +10,9 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import DEFINITIONS, ROOT
+from conftest import DEFINITIONS, ROOT, marker
 
-from scan_pipeline import LimitError, ScanPipelineError, UnscannableError
+from scan_pipeline import LimitError, Pipeline, ScanPipelineError, UnscannableError
 from scan_pipeline._missing import explain
 from scan_pipeline.testing import FakeScanner, FakeSyncScanner, unscannable
 
@@ -45,9 +45,54 @@ def test_the_examples_for_tests_run() -> None:
     exec(example("FakeSyncScanner(lambda"), {})
 
 
+FRAMEWORKS = ("from fastapi import", "from flask import", "from celery import", "Pipeline(")
+
+
+@pytest.mark.parametrize("words", FRAMEWORKS)
+def test_the_examples_hold_up_before_mypy(tmp_path: pathlib.Path, words: str) -> None:
+    found = [text for text in EXAMPLES if words in text]
+    assert found
+    for number, text in enumerate(found):
+        (tmp_path / f"example_{number}.py").write_text(text)
+    # Lines of examples are short of what a program would have, but no type may be wrong, and no name.
+    command = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "bindings-python" / "pyproject.toml"), "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_other_examples_are_python() -> None:
     for text in EXAMPLES:
         compile(text, "README.md", "exec")
+
+
+def test_the_example_of_a_quarantine_runs(tmp_path: pathlib.Path) -> None:
+    """Beginning with what a quarantine has in it; run twice, as after a restart."""
+    places = {"/var/lib/app": tmp_path, "/srv/": f"{tmp_path}/"}
+    text = example('pipeline.run("quarantine")').replace("Scanner.open()", f"Scanner.open({str(DEFINITIONS)!r}, threads=1)")
+    for place, other in places.items():
+        assert place in text
+        text = text.replace(place, str(other))
+    # Files that were written a moment ago are waited for otherwise.
+    text = text.replace("scanner=scanner,", 'scanner=scanner, settings={"limits": {"settle": "0ms"}},')
+    for name in ("quarantine", "clean", "infected"):
+        (tmp_path / name).mkdir()
+    contents = {"letter.txt": b"harmless content", "bad.txt": marker()}
+    for name, content in contents.items():
+        (tmp_path / "quarantine" / name).write_bytes(content)
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert "ListingFailed" not in done.stdout
+        assert (tmp_path / "clean" / "letter.txt").read_bytes() == contents["letter.txt"]
+        assert (tmp_path / "infected" / "bad.txt").read_bytes() == contents["bad.txt"]
+        assert not [each for each in (tmp_path / "quarantine").iterdir() if not each.name.startswith(".")]
+
+
+async def test_doubles_say_where_they_are_of_no_use(tmp_path: pathlib.Path) -> None:
+    for double in (FakeScanner(), FakeSyncScanner()):
+        pipeline = Pipeline(store=f"sqlite://{tmp_path}/scan.db", scanner=double)
+        with pytest.raises(TypeError, match="a double has no engine"):
+            await pipeline.on("clean", None).open()
 
 
 async def test_doubles_take_what_scanners_take(tmp_path: pathlib.Path) -> None:
@@ -130,12 +175,56 @@ def test_what_is_said_without_libclamav(tmp_path: pathlib.Path) -> None:
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     why = "libclamav.so.12: cannot open shared object file: No such file or directory"
     (package / "_native.py").write_text(f"raise ImportError({why!r})\n")
-    done = subprocess.run(
-        [sys.executable, "-c", "import scan_pipeline"], cwd=tmp_path, capture_output=True, text=True, env={"PATH": ""}
-    )
-    assert done.returncode == 1
-    said = done.stderr.strip().splitlines()[-1]
+    said = imported(tmp_path)
     assert said == f"ImportError: {explain(why)}"
     for command in ("apt install libclamav", "dnf install clamav-lib", "apk add clamav-libs", "brew install clamav"):
         assert command in said
-    assert "undefined symbol" in explain("undefined symbol: PyFoo") and "apt" not in explain("undefined symbol: PyFoo")
+    for other in (
+        "undefined symbol: PyFoo",
+        "libssl.so.3: cannot open shared object file: No such file or directory",
+        "/usr/lib/libclamav.so.12: version `CLAMAV_PUBLIC' not found (required by _native.abi3.so)",
+        "/opt/_native.abi3.so: undefined symbol: cl_scanmap_callback",
+        "libclamav.so.12: cannot open shared object file: Permission denied",
+    ):
+        assert other in explain(other) and "apt" not in explain(other)
+        assert ("version 1.4" in explain(other)) == ("clamav" in other or "cl_" in other)
+
+
+def imported(folder: pathlib.Path, environment: dict[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", "import scan_pipeline"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=environment or {},
+    )
+    assert done.returncode == 1, done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the names are those of Linux")
+def test_what_the_loader_says(tmp_path: pathlib.Path) -> None:
+    """The native module itself, with the name of a library that it needs overwritten, and with one that is another."""
+    import shutil
+
+    import scan_pipeline
+
+    source = pathlib.Path(scan_pipeline.__file__).parent
+    shutil.copytree(source, tmp_path / "scan_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    native = tmp_path / "scan_pipeline" / "_native.abi3.so"
+    binary = native.read_bytes()
+    needed = sorted(set(re.findall(rb"libclamav\.so\.\d+", binary)))
+    assert len(needed) == 1
+    # Of the same length, so that everything stays in its place.
+    absent = needed[0][:-2] + b"99"
+    native.write_bytes(binary.replace(needed[0] + b"\0", absent + b"\0"))
+    missing = explain(f"{absent.decode()}: cannot open shared object file: No such file or directory")
+    assert imported(tmp_path) == f"ImportError: {missing}" and "apt install" in missing
+    # A library of this name that has nothing of libclamav in it.
+    native.write_bytes(binary)
+    stub = tmp_path / "libraries" / needed[0].decode()
+    stub.parent.mkdir()
+    (tmp_path / "stub.c").write_text("int scan_pipeline_stub;\n")
+    subprocess.run(["cc", "-shared", "-o", str(stub), f"-Wl,-soname,{stub.name}", str(tmp_path / "stub.c")], check=True)
+    said = imported(tmp_path, {"LD_LIBRARY_PATH": str(stub.parent)})
+    assert "needs its version 1.4" in said and "apt" not in said

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextvars
 import gzip
 import io
 import mmap
 import os
 import pathlib
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -342,6 +344,45 @@ def test_a_wrapper_is_read_and_not_what_it_wraps(scanner: SyncScanner, tmp_path:
     path.write_bytes(bytes(byte ^ 7 for byte in CONTENT))
     with path.open("rb") as file:
         same(scanner.scan(Decrypting(file)))
+
+
+def stalling(released: threading.Event) -> Iterator[bytes]:
+    yield b"a part"
+    released.wait(60)
+    yield marker()
+
+
+def test_a_sync_source_that_stalls_is_late(scanner: SyncScanner) -> None:
+    released = threading.Event()
+    try:
+        with pytest.raises(ScanTimeout) as late:
+            scanner.scan(stalling(released), timeout=0.2)
+        assert late.value.retryable and not released.is_set()
+    finally:
+        released.set()
+
+
+def test_a_source_read_in_time(scanner: SyncScanner) -> None:
+    class Broken(Exception):
+        pass
+
+    closed = []
+    place: contextvars.ContextVar[str] = contextvars.ContextVar("place", default="nowhere")
+
+    def broken() -> Iterator[bytes]:
+        try:
+            yield CONTENT
+            raise Broken(place.get())
+        finally:
+            closed.append(True)
+
+    place.set("here")
+    with pytest.raises(Broken, match="here"):
+        scanner.scan(broken(), timeout=60)
+    assert closed
+    same(scanner.scan(halves(), timeout=60))
+    with pytest.raises(TypeError, match="gives bytes"):
+        scanner.scan([b"a", "text"], timeout=60)
 
 
 def test_a_feed_that_nobody_takes_keeps_nobody_waiting(scanner: SyncScanner) -> None:

@@ -44,13 +44,14 @@ class Runner:
                     ).start()
             except RuntimeError as why:
                 # The loop is closed, or the interpreter ends: the next process that opens the store takes the step up.
-                _tell(call, f"the application stops: {why}", True)
+                call.untried(f"the application stops: {why}")
 
         return dispatch
 
     def _run(self, handler: Handler, request: str, call: _native.Call) -> None:
         try:
             scanned, step = _request(request)
+            call.begin()
             output = handler(scanned, step)
         except BaseException as why:
             _fail(call, why)
@@ -60,13 +61,19 @@ class Runner:
                 try:
                     self.loop.call_soon_threadsafe(self._await, output, call)
                 except RuntimeError as gone:
-                    _tell(call, f"the application stops: {gone}", True)
+                    # Nothing of a coroutine has run before it is awaited.
+                    if inspect.iscoroutine(output):
+                        output.close()
+                        call.untried(f"the application stops: {gone}")
+                    else:
+                        _tell(call, f"the application stops: {gone}", True)
             else:
                 _done(call, output)
 
     def _start(self, handler: Handler, request: str, call: _native.Call) -> None:
         try:
             scanned, step = _request(request)
+            call.begin()
             self._await(handler(scanned, step), call)
         except BaseException as why:
             _fail(call, why)

@@ -79,17 +79,16 @@ def _classify(source: Any) -> tuple[Source, str]:
         return Descriptor(source), ""
     if (data := _buffer(source)) is not None:
         return Data(data), ""
-    # What frameworks wrap around a file: Starlette's UploadFile and Django's UploadedFile (.file), Werkzeug's
-    # FileStorage (.stream). Their own `read` may be a coroutine.
-    for wrapped in ("file", "stream"):
-        inner = getattr(source, wrapped, None)
-        if inner is not None and callable(getattr(inner, "read", None)):
-            if getattr(source, "closed", False):
-                raise ValueError("the upload is closed")
-            found, given = _file(inner)
-            return found, _name(source, "filename") or _name(source) or given
+    if (inner := _wrapped(source)) is not None:
+        if getattr(source, "closed", False):
+            raise ValueError("the upload is closed")
+        found, given = _file(inner)
+        return found, _name(source, "filename") or _name(source) or given
     if callable(read := getattr(source, "read", None)) and not inspect.iscoroutinefunction(read):
-        return _file(source)
+        found, given = _file(source)
+        # A subclass of Werkzeug's FileStorage, whose `name` is that of the field.
+        uploaded = getattr(source, "__dict__", {}).get("filename")
+        return found, uploaded if isinstance(uploaded, str) else given
     if isinstance(source, AsyncIterable):
         if callable(read) and not isinstance(source, asyncio.StreamReader):
             raise TypeError(
@@ -102,6 +101,29 @@ def _classify(source: Any) -> tuple[Source, str]:
         f"{type(source).__name__} cannot be scanned: pass bytes, a path, a binary file, a file descriptor, an upload, "
         "or an iterable of bytes"
     )
+
+
+_WRAPPERS = {"starlette": "file", "fastapi": "file", "werkzeug": "stream", "django": "file"}
+"""Where the frameworks' wrappers of a file have it: Starlette's UploadFile, whose own `read` is a coroutine, Werkzeug's
+FileStorage, Django's File and UploadedFile."""
+
+_READING = {"read", "readinto", "chunks", "seek", "tell", "file", "stream", "open", "__iter__", "__next__"}
+
+
+def _wrapped(source: Any) -> Any:
+    """The file in a wrapper that reads nothing else than the file does. Any other object is read as the application
+    reads it: one that decrypts or unpacks on the way has a public `file`, too."""
+    framework = ""
+    for cls in type(source).__mro__:
+        root, _, module = cls.__module__.partition(".")
+        if root in _WRAPPERS and ("datastructures" in module or "files" in module):
+            framework = framework or root
+        elif not framework and (_READING | {"__getattr__", "__getattribute__"}) & vars(cls).keys():
+            return None
+    if not framework or _READING & (getattr(source, "__dict__", {}).keys() - {_WRAPPERS[framework]}):
+        return None
+    inner = getattr(source, _WRAPPERS[framework], None)
+    return inner if callable(getattr(inner, "read", None)) else None
 
 
 def _file(file: Any) -> tuple[Source, str]:
@@ -128,10 +150,10 @@ def _descriptor(file: Any) -> int | None:
         return None
     # A file that unpacks or decrypts on the way (gzip.open, zipfile) lends its descriptor, too.
     layer = file
-    if isinstance(file, tempfile.SpooledTemporaryFile):
+    if type(file) is tempfile.SpooledTemporaryFile:
         layer = getattr(file, "_file", file)
-    elif hasattr(file, "delete"):  # tempfile.NamedTemporaryFile
-        layer = getattr(file, "file", file)
+    elif type(file) is getattr(tempfile, "_TemporaryFileWrapper", None):  # tempfile.NamedTemporaryFile
+        layer = file.file
     plain = type(layer) in (io.BufferedReader, io.BufferedRandom) and type(layer.raw) is io.FileIO
     if not plain and type(layer) is not io.FileIO:
         return None
@@ -213,6 +235,32 @@ def _buffer(source: Any) -> bytes | None:
         return None
     with view:
         return view.tobytes()
+
+
+_AT_ONCE = 1 << 20
+
+
+def large_buffer(source: Any) -> memoryview | None:
+    """A buffer that may change and takes a while to copy."""
+    if isinstance(source, (bytes, str, int, os.PathLike)):
+        return None
+    try:
+        view = memoryview(source)
+    except TypeError:
+        return None
+    if view.nbytes > _AT_ONCE and view.c_contiguous:
+        return view
+    view.release()
+    return None
+
+
+def copied(view: memoryview) -> bytes:
+    """A copy of a buffer, made so that other threads can run meanwhile."""
+    copy = io.BytesIO()
+    with view, view.cast("B") as data:
+        for at in range(0, data.nbytes, _AT_ONCE):
+            copy.write(data[at : at + _AT_ONCE])
+    return copy.getvalue()
 
 
 def part_of(part: Any) -> bytes:

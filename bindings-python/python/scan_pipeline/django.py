@@ -125,12 +125,14 @@ class ScanningUploadHandler(FileUploadHandler):
         return raw_data
 
     def file_complete(self, file_size: int) -> UploadedFile[Any] | None:
-        if self._feed is not None:
-            self._feed.finish()
-            try:
-                self._report().raise_for_verdict()
-            except ScanPipelineError as error:
-                raise UploadRefused(error) from error
+        if self._feed is None:
+            raise UploadRefused(ScanPipelineError("no scan of this file is under way", kind="closed"))
+        # Django calls this when the boundary behind the file has come, and of one that broke off never.
+        self._feed.finish()
+        try:
+            self._report().raise_for_verdict()
+        except ScanPipelineError as error:
+            raise UploadRefused(error) from error
         return None
 
     def upload_interrupted(self) -> None:

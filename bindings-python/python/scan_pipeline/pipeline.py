@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from types import TracebackType
@@ -16,7 +17,7 @@ from ._handlers import Handler, Runner
 from ._runtime import logs, run
 from .errors import ScanPipelineError
 from .model import Report
-from .scanner import Scanner, SyncScanner, _feed
+from .scanner import Scanner, SyncScanner, _feed, settled
 from .tasks import Processed, Progress, Resumed, Task, Worked
 from .workflow import Buckets, Workflow
 
@@ -25,6 +26,14 @@ __all__ = ["Pipeline", "Upload", "Worker"]
 _log = logging.getLogger(__name__)
 _H = TypeVar("_H", bound=Handler)
 _LEAVE = "leave"
+_open: weakref.WeakSet[Pipeline] = weakref.WeakSet()
+
+
+def _databases(table: Mapping[str, Any]) -> frozenset[str]:
+    """The files of SQLite in a configuration."""
+    urls = (str(table.get(name, {}).get("url", "")) for name in ("store", "queue"))
+    paths = (url.removeprefix("sqlite://") for url in urls)
+    return frozenset(os.path.realpath(path) for path in paths if path and "://" not in path)
 
 
 class Pipeline:
@@ -75,6 +84,8 @@ class Pipeline:
             self._policy["accept_unproven"] = True
         self._handlers: dict[str, Handler] = {}
         self._native: _native.Pipeline | None = None
+        self._pid = 0
+        self._files: frozenset[str] = frozenset()
 
     def on(
         self,
@@ -151,11 +162,22 @@ class Pipeline:
         if self._native is not None:
             raise ScanPipelineError("the pipeline is open already", kind="config")
         logs.sync()
+        table = self.table()
+        files = _databases(table)
+        if any(one._files & files for one in _open if one._native is not None and one._pid != os.getpid()):
+            why = (
+                "the process that forked this one had the same SQLite database open, whose locks do not survive a fork: "
+                "open the pipeline after the fork only, or close it before"
+            )
+            raise ScanPipelineError(why, kind="config")
         runner = Runner(asyncio.get_running_loop())
         dispatchers = {name: runner.dispatcher(handler) for name, handler in self._handlers.items()}
         engine = None if self._scanner is None else self._scanner._engine
-        settings = json.dumps(self.table())
+        settings = json.dumps(table)
         self._native = await run(partial(_native.Pipeline.open, settings, os.getcwd(), dispatchers, engine))
+        # Only now are the files there for certain.
+        self._pid, self._files = os.getpid(), files | _databases(table)
+        _open.add(self)
         return self
 
     async def close(self) -> None:
@@ -200,7 +222,7 @@ class Pipeline:
         it and the same ``name`` is the same task if it has the same bytes, and is refused otherwise. ``size`` is what
         was announced; it has to be just that. Steps that act on objects are skipped: an upload is none yet.
         """
-        found, name = _source.classify(source, name)
+        found, name = _source.classify(await settled(source), name)
         native, feed = self._opened, _native.Feed()
         return Upload(await _feed(feed, found, partial(native.process_upload, feed, name or "upload", id, size)))
 

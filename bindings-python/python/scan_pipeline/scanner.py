@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
+import time
 from collections.abc import AsyncIterable, Callable, Generator, Iterable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
 
 from . import _native, _source
+from ._feeding import Feeding, feed_sync, on_thread
 from ._health import Health
 from ._health import look as _look
 from ._runtime import Callback, logs, run, wait
@@ -100,8 +103,9 @@ class Scanner(_Base):
 
         ``source`` is bytes (not copied) or another buffer (copied), a path, a binary file, a file descriptor, an upload
         of Starlette, Werkzeug or Django, or an iterable of bytes, sync or async. Files are scanned from their
-        beginning, wherever their position is, and it stays. A sync file or iterable that has to be read is read on
-        another thread.
+        beginning, wherever their position is, and it stays. A sync file or iterable that has to be read is read on a
+        thread of its own, in the caller's context; one that never gives anything keeps neither a scan that is cancelled
+        or late nor the interpreter from ending, but the thread stays until it does.
 
         ``name`` is what layer paths begin with, by default that of the file; signatures can look at its ending.
         ``timeout`` is in seconds, and counts from now: a scan that it cuts short is unscannable (``timed_out``).
@@ -111,7 +115,7 @@ class Scanner(_Base):
         source comes through as it is. Cancelling the task cancels the scan.
         """
         engine = self._engine
-        found, name = _source.classify(source, name)
+        found, name = _source.classify(await settled(source), name)
         match found:
             case _source.Parts() | _source.AsyncParts():
                 feed = _native.Feed()
@@ -201,7 +205,11 @@ class SyncScanner(_Base):
         super().__init__(wait(_native.Engine.open(json.dumps(table), os.getcwd())), table)
 
     def scan(self, source: Any, *, name: str | None = None, timeout: float | None = None) -> Report:
-        """As :meth:`Scanner.scan`, but waits; other threads run meanwhile. A source cannot be an async iterable."""
+        """As :meth:`Scanner.scan`, but waits; other threads run meanwhile. A source cannot be an async iterable.
+
+        Without a timeout a file or iterable that has to be read is read on this thread; with one on another, which
+        nobody waits for when the time is over.
+        """
         engine = self._engine
         found, name = _source.classify(source, name)
         match found:
@@ -210,8 +218,10 @@ class SyncScanner(_Base):
             case _source.Parts(parts):
                 feed = _native.Feed()
                 job = engine.scan_feed(feed, name, timeout)
+                if timeout is not None:
+                    return Report.from_json(_feed_in_time(feed, parts, job, timeout))
                 try:
-                    _feed_sync(feed, parts)
+                    feed_sync(feed, parts)
                 except BaseException:
                     job.cancel()
                     raise
@@ -240,6 +250,29 @@ class SyncScanner(_Base):
         self.close()
 
 
+def _feed_in_time(feed: _native.Feed, parts: Iterable[bytes], job: _native.Job, timeout: float) -> Any:
+    """Feeds a job on another thread, and gives its result: it ends in time even where the source does not."""
+    until = time.monotonic() + timeout
+    # Who takes it in would wait for more when the source raised.
+    feeding = Feeding(partial(feed_sync, feed, parts), feed.abandon)
+    feeding.thread.start()
+    try:
+        result = wait(job)
+    except ScanPipelineError:
+        # Time for the source to end, where it is not the source that has none left.
+        feeding.thread.join(min(max(0.0, until - time.monotonic()), threading.TIMEOUT_MAX))
+        # What it raised is why the job failed.
+        if feeding.error is not None:
+            raise feeding.error from None
+        raise
+    except BaseException:
+        feed.abandon()
+        raise
+    # All of it was taken, so it has ended, or is putting its file's position back.
+    feeding.thread.join()
+    return result
+
+
 def _start(
     engine: _native.Engine,
     source: _source.Source,
@@ -258,19 +291,34 @@ def _start(
             raise AssertionError("parts are fed")
 
 
+async def settled(source: Any) -> Any:
+    """A source that does not change. What takes a while to copy is copied beside the event loop."""
+    if (view := _source.large_buffer(source)) is None:
+        return source
+    copies: list[bytes] = []
+    await on_thread(lambda: copies.append(_source.copied(view)))
+    return copies[0]
+
+
 async def _feed(feed: _native.Feed, source: _source.Source, start: Callable[[Callback], _native.Job]) -> Any:
     """Starts what takes a feed in, hands it a source in parts, and gives its result."""
+    # First of all: a source that cannot be opened must leave nobody waiting for it.
+    parts = None if isinstance(source, _source.AsyncParts) else _source.parts_of(source)
     taking = asyncio.ensure_future(run(start))
+    feeding: asyncio.Future[None]
     if isinstance(source, _source.AsyncParts):
         feeding = asyncio.ensure_future(_feed_async(feed, source.parts))
     else:
-        feeding = asyncio.ensure_future(asyncio.to_thread(_feed_sync, feed, _source.parts_of(source)))
+        feeding = on_thread(partial(feed_sync, feed, parts or ()))
     try:
         await asyncio.wait({taking, feeding}, return_when=asyncio.FIRST_COMPLETED)
         # It may end before its content does: a limit, or a timeout.
         if not taking.done():
             await feeding
-        return await taking
+        result = await taking
+        # All of it was taken, so it has ended, or is putting its file's position back.
+        await feeding
+        return result
     finally:
         feed.abandon()
         taking.cancel()
@@ -292,19 +340,3 @@ async def _feed_async(feed: _native.Feed, parts: AsyncIterable[bytes]) -> None:
     finally:
         if (close := getattr(iterator, "aclose", None)) is not None:
             await close()
-
-
-def _feed_sync(feed: _native.Feed, parts: Iterable[bytes]) -> None:
-    iterator = iter(parts)
-    try:
-        for part in iterator:
-            data = _source.part_of(part)
-            taken = feed.try_send(data)
-            if taken is False:
-                taken = wait(feed.send(data))
-            if not taken:
-                return
-        feed.finish()
-    finally:
-        if (close := getattr(iterator, "close", None)) is not None:
-            close()

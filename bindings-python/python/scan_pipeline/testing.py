@@ -71,6 +71,13 @@ class _Fake:
         """Whether it was closed."""
         return self._closed
 
+    @property
+    def _engine(self) -> _native.Engine:
+        raise TypeError(
+            "a double has no engine, and a Pipeline and Django's ScanningUploadHandler need one: give them a scanner with "
+            "definitions of your own, such as a file of one signature"
+        )
+
     def _named(self, source: Any, name: str | None) -> tuple[_source.Source, str]:
         if self._closed:
             raise ScanPipelineError("the scanner is closed", kind="closed")

@@ -8,6 +8,7 @@ from django.core.files.uploadedfile import UploadedFile
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
+from stored import stored
 
 settings.configure(
     ALLOWED_HOSTS=["*"],
@@ -43,7 +44,7 @@ def upload(request: HttpRequest) -> JsonResponse:
     """What the upload handler let through."""
     file = request.FILES["file"]
     assert isinstance(file, UploadedFile)
-    return JsonResponse({"name": file.name, "stored": len(file.read())})
+    return JsonResponse({"name": file.name, "stored": stored(file.name, file.read())})
 
 
 def form(request: HttpRequest) -> JsonResponse:
@@ -52,7 +53,7 @@ def form(request: HttpRequest) -> JsonResponse:
     if not form.is_valid():
         return JsonResponse({"error": form.errors.get_json_data()["file"][0]["code"]}, status=422)
     file = form.cleaned_data["file"]
-    return JsonResponse({"name": file.name, "stored": len(file.read())})
+    return JsonResponse({"name": file.name, "stored": stored(file.name, file.read())})
 
 
 urlpatterns = [path("upload", upload), path("form", form)]

@@ -4,6 +4,7 @@ import os
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, UploadFile
+from stored import stored
 
 from scan_pipeline import Limits
 from scan_pipeline.fastapi import Scanning
@@ -15,15 +16,14 @@ scanning.install(app)
 
 @app.post("/upload")
 async def upload(file: Annotated[UploadFile, Depends(scanning.clean)]) -> dict[str, object]:
-    content = await file.read()
-    return {"name": file.filename, "stored": len(content)}
+    return {"name": file.filename, "stored": stored(file.filename, await file.read())}
 
 
 @app.post("/avatar")
 async def avatar(picture: Annotated[UploadFile, Depends(scanning.field("picture"))]) -> dict[str, object]:
-    return {"name": picture.filename, "stored": len(await picture.read())}
+    return {"name": picture.filename, "stored": stored(picture.filename, await picture.read())}
 
 
 @app.put("/raw/{name}")
 async def raw(name: str, content: Annotated[bytes, Depends(scanning.body)]) -> dict[str, object]:
-    return {"name": name, "stored": len(content)}
+    return {"name": name, "stored": stored(name, content)}

@@ -3,6 +3,7 @@
 import os
 
 from flask import Flask, request
+from stored import stored
 
 from scan_pipeline import Limits
 from scan_pipeline.flask import Scanning
@@ -15,4 +16,4 @@ loaded_by = os.getpid()
 @app.post("/upload")
 def upload() -> dict[str, object]:
     file = scanning.clean(request.files["file"])
-    return {"name": file.filename, "stored": len(file.read()), "pid": os.getpid(), "loaded_by": loaded_by}
+    return {"name": file.filename, "stored": stored(file.filename, file.read()), "pid": os.getpid(), "loaded_by": loaded_by}

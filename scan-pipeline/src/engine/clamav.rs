@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::Semaphore;
 
 use super::definitions::Pulled;
-use super::{Detectors, Engine, FindingTaker, MOST_FINDINGS, ScanContext, before};
+use super::{Detectors, Engine, FindingTaker, MOST_FINDINGS, Permits, ScanContext, before};
 use crate::clamav as core;
 use crate::content::{Content, blocking};
 use crate::model::{
@@ -35,7 +34,7 @@ pub struct ClamAv {
     detectors: Option<Detectors>,
     max_findings: usize,
     /// As many scans as the engine's queue holds, each until its bytes are free again, so that there is always room.
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
     max_file_size: u64,
     /// Copies of definitions in buckets.
     pulled: Arc<Vec<Pulled>>,
@@ -188,7 +187,7 @@ impl ClamAvBuilder {
             })
         })
         .await?;
-        let permits = Arc::new(Semaphore::new(threads * 2));
+        let permits = Arc::new(Permits::new(threads * 2));
         let (handle, max_file_size) = (Arc::new(handle), self.limits.max_file_size);
         let pulled = Arc::new(pulled);
         Ok(ClamAv { handle, settings, detectors: self.detectors, max_findings, permits, max_file_size, pulled })
@@ -267,7 +266,8 @@ impl Engine for ClamAv {
                 _ => None,
             };
             let closed = |_| Error::new(ErrorKind::Engine, "the engine is shut down");
-            Ok((reserved, Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?))
+            let permit = self.permits.here().acquire_owned().await.map_err(closed)?;
+            Ok((reserved, permit, context.keeps.clone()))
         };
         let held = before(context.deadline, waits).await.map_err(|why| why.about(name))?;
         let engine = self.handle.engine().map_err(error)?;

@@ -9,9 +9,8 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
 
-use super::{Detectors, Engine, Findings, ScanContext, before, hash, label};
+use super::{Detectors, Engine, Findings, Permits, ScanContext, before, hash, label};
 use crate::content::{Content, blocking};
 use crate::model::{ContentDigest, Coverage, EngineInfo, Limits, Reason, ReasonKind, Report, Verdict};
 use crate::{Error, ErrorKind, Result};
@@ -46,7 +45,7 @@ const HEAD: usize = 1024;
 pub struct DetectOnly {
     detectors: Detectors,
     info: EngineInfo,
-    permits: Arc<Semaphore>,
+    permits: Arc<Permits>,
 }
 
 impl fmt::Debug for DetectOnly {
@@ -62,7 +61,7 @@ impl DetectOnly {
         let mut info = EngineInfo::new("detectors", version, version);
         info.settings = hash([version, &detectors.settings()]);
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { detectors, info, permits: Arc::new(Semaphore::new(threads)) }
+        Self { detectors, info, permits: Arc::new(Permits::new(threads)) }
     }
 
     /// Looks at everything that a reader gives, on this thread, without a runtime.
@@ -169,13 +168,13 @@ impl Engine for DetectOnly {
     async fn scan(&self, content: &Content, context: &ScanContext) -> Result<Report> {
         let name = context.label();
         let closed = |_| Error::new(ErrorKind::Engine, "the engine is shut down");
-        let permit = async { Arc::clone(&self.permits).acquire_owned().await.map_err(closed) };
+        let permit = async { self.permits.here().acquire_owned().await.map_err(closed) };
         let permit = before(context.deadline, permit).await.map_err(|why| why.about(name))?;
         let gone = Gone::default();
         let (this, content, deadline) = (self.clone(), content.clone(), context.deadline);
-        let (called, noticed) = (name.to_owned(), Arc::clone(&gone.0));
+        let (called, noticed, keeps) = (name.to_owned(), Arc::clone(&gone.0), context.keeps.clone());
         let work = move || {
-            let _permit = permit;
+            let _kept = (permit, keeps);
             let started = Instant::now();
             let late = || deadline.is_some_and(|deadline| deadline <= Instant::now());
             let mut offset = 0;

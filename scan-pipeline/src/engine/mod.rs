@@ -28,12 +28,15 @@ mod closure;
 mod definitions;
 mod detect_only;
 mod group;
+mod permits;
 pub mod sensitive;
 #[cfg(feature = "clamav")]
 mod taker;
 #[cfg(all(test, feature = "testkit"))]
 mod tests;
 
+use std::any::Any;
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -53,6 +56,8 @@ pub use group::Group;
 pub use sensitive::{Detector, Detectors, DetectorsBuilder, Findings, Form};
 #[cfg(feature = "clamav")]
 pub use taker::FindingTaker;
+
+use permits::Permits;
 
 /// Findings that one report lists, unless it is said otherwise. All of them are counted.
 #[cfg(feature = "clamav")]
@@ -92,6 +97,9 @@ pub struct ScanContext {
     pub deadline: Option<Instant>,
     /// Where to ask for the memory that a content on disk takes when it is loaded.
     pub budget: Option<Budget>,
+    /// Kept until nothing of the scan goes on any more, which is a while after its caller has gone: what has to wait for
+    /// the scan can wait for this.
+    pub keeps: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl ScanContext {

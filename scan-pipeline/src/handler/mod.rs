@@ -230,6 +230,12 @@ impl HandlerError {
         Self::new(HandlerErrorKind::Fatal, message)
     }
 
+    /// Nothing was tried, because whoever would have tried is not there. Another call may succeed when this time has
+    /// passed, and this one is not counted as an attempt.
+    pub fn untried(message: impl Into<String>, after: Duration) -> Self {
+        Self { untried: true, ..Self::retryable_after(message, after) }
+    }
+
     /// Adds what caused it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
@@ -243,7 +249,7 @@ impl HandlerError {
     }
 
     /// Nothing was tried, so it does not count as an attempt.
-    pub(crate) fn is_untried(&self) -> bool {
+    pub fn is_untried(&self) -> bool {
         self.untried
     }
 }

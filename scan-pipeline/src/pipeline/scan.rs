@@ -85,7 +85,8 @@ impl Pipeline {
             }
         }
         let deadline = std::time::Instant::now().checked_add(shared.options.scan_timeout);
-        let context = ScanContext { name: name.to_owned(), deadline, budget: Some(shared.spool.budget().clone()) };
+        let budget = Some(shared.spool.budget().clone());
+        let context = ScanContext { name: name.to_owned(), deadline, budget, keeps: None };
         let report = honest(self.guarded(content, &context).await?, content)?;
         let durable = shared.cache.insert(content, name, &report).filter(|_| shared.options.durable_cache);
         Ok((report, durable))
