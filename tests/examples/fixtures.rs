@@ -2,12 +2,15 @@
 //! what clamav-core says of it. The tests of the Python and Node packages hold their reports against this one table, so
 //! that a binding cannot lose a reason, a layer path or a number.
 //!
+//! What has to become of objects is in `objects.json`.
+//!
 //! `cargo run -p scan-pipeline-tests --example fixtures -- FOLDER`
 
 use std::path::Path;
 
 use clamav_core::{EngineBuilder, Limits, Reason, Report, ScanRequest, Threat, Verdict};
 use scan_pipeline_tests::catalogue::{Fixture, Truth, beyond_default_limits, catalogue};
+use scan_pipeline_tests::objects;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -32,6 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }));
     }
     let table = json!({ "definitions": definitions, "fixtures": expected });
+    std::fs::write(folder.join("objects.json"), serde_json::to_vec_pretty(&objects::table())?)?;
     // Last, so that a folder with the table in it is whole.
     std::fs::write(folder.join("expectations.json"), serde_json::to_vec_pretty(&table)?)?;
     Ok(())

@@ -33,6 +33,7 @@ pub mod cutter;
 pub mod mail;
 pub mod marker;
 pub mod misc;
+pub mod objects;
 pub mod office;
 pub mod pdf;
 pub mod personal;
