@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { PassThrough, Readable } from 'node:stream'
 import { test } from 'node:test'
 import { Worker } from 'node:worker_threads'
-import { call, onLog, Pipeline, Scanner, workflow } from 'scan-pipeline'
+import { call, notify, onLog, Pipeline, Scanner, workflow } from 'scan-pipeline'
 import { definitions, eicar, filler, folder, run, samples } from './support.mjs'
 
 const dir = folder()
@@ -157,7 +157,7 @@ test('a file is an upload, as it is now', async () => {
 
 test('the log tells an application what went wrong, and nobody who does not ask', async () => {
   const script = (hook) => `
-    import { call, onLog, Pipeline, Scanner, workflow } from 'scan-pipeline'
+    import { call, notify, onLog, Pipeline, Scanner, workflow } from 'scan-pipeline'
     import { samples } from './support.mjs'
     const records = []
     ${hook}
@@ -186,20 +186,30 @@ test('the log tells an application what went wrong, and nobody who does not ask'
   assert.equal((await told('onLog(() => { throw new Error("mine") }); onLog(async () => { throw new Error("mine") })')).state, 'dead')
 })
 
-test('a log that nobody has time to read is bounded, and holds nobody up', async () => {
-  const scanner = await Scanner.open({ definitions })
-  const records = []
-  const stop = onLog((record) => records.push(record), { level: 'trace' })
-  const pipeline = await new Pipeline({ scanner, buckets: { any: 'memory://any' }, store: store() }).open()
-  for (let i = 0; i < 20; i++) await pipeline.processUpload(Buffer.from(`upload ${i}`))
+test('two hooks hear the same, each from its level on, until they are stopped', async () => {
+  const scanner = await Scanner.double()
+  const nowhere = notify('http://127.0.0.1:1/', { secrets: `whsec_${filler(32).toString('base64')}`, allowHttp: true, allowPrivateAddresses: true, retry: { attempts: 1 } })
+  const pipeline = await new Pipeline({ scanner, buckets: { any: 'memory://any' }, store: store() }).on('clean', workflow('tell').then(nowhere)).open()
+  const [all, some] = [[], []]
+  const stops = [onLog((record) => all.push(record), { level: 'trace' }), onLog((record) => some.push(record))]
+  const fail = async () => {
+    assert.equal((await pipeline.processUpload(Buffer.from('all is well'))).processed.task.state, 'dead')
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  await fail()
+  assert.ok(some.length > 0 && all.some(({ level }) => level === 'trace'))
+  assert.deepEqual(all.filter(({ level }) => level === 'warn' || level === 'error'), some)
+  assert.ok(all.every(({ leftOut }) => leftOut === 0))
+  const { length } = all
+  stops[0]()
+  await fail()
+  assert.equal(all.length, length)
+  const heard = some.length
+  assert.ok(heard > 1)
+  stops[1]()
+  await fail()
+  assert.equal(some.length, heard)
   await pipeline.close()
-  await new Promise((resolve) => setTimeout(resolve, 20))
-  stop()
-  const { length } = records
-  assert.ok(records.every(({ leftOut }) => Number.isSafeInteger(leftOut)))
-  await scanner.scan(eicar)
-  await new Promise((resolve) => setTimeout(resolve, 20))
-  assert.equal(records.length, length)
   await scanner.close()
 })
 
