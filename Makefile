@@ -54,6 +54,9 @@ bench: setup-build ## run the benchmarks; BENCH_FLAGS=--quick takes less time
 	@if command -v clamd >/dev/null && command -v clamscan >/dev/null; then set -x; \
 	$(CARGO) run --locked --release --package scan-pipeline-benches --bin peers -- $(BENCH_FLAGS); \
 	else echo "NOT MEASURED: clamd and clamscan, which are not installed (apt install clamav clamav-daemon)."; fi
+	@if command -v npm >/dev/null; then set -x; \
+	CARGO="$(CARGO)" scripts/node.sh bench $(if $(findstring --quick,$(BENCH_FLAGS)),--rounds 3 --every 16); \
+	else echo "NOT MEASURED: the Node package, for which Node and npm are needed."; fi
 
 fmt: setup-check ## is everything formatted
 	$(CARGO) fmt --all --check

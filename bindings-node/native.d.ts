@@ -15,6 +15,14 @@ export declare class Intake {
   fail(why: string): Promise<boolean>
 }
 
+/** A function that is told what the Rust side says. */
+export declare class NativeLog {
+  /** Tells `hook` everything of a level and of those above it, from 1 for errors to 5, as JSON. */
+  constructor(hook: (record: string) => void, level: number)
+  /** Tells it nothing more. */
+  stop(): void
+}
+
 /** A pipeline of one JavaScript object. */
 export declare class NativePipeline {
   /** What it will do, and what may not be meant, as JSON. */
@@ -23,6 +31,8 @@ export declare class NativePipeline {
   process(object: string, ticket: Ticket): Promise<string>
   /** Takes an upload in, scans it, and runs what follows. */
   processUpload(intake: Intake, request: string, ticket: Ticket): Promise<NativeUpload>
+  /** The same with the file at a path, as it is now. */
+  processPath(path: Uint8Array, request: string, ticket: Ticket): Promise<NativeUpload>
   /** Processes everything under an address, while it is asked for the next. */
   run(url: string): NativeRun
   /** Takes messages from the queue until the ticket is cancelled, and says what became of them. */

@@ -3,6 +3,7 @@
 #
 #   scripts/node.sh test [FLAGS]   builds it and runs its tests; FLAGS are those of the cargo test before it, so that
 #                                  nothing but the addon is compiled
+#   scripts/node.sh bench [FLAGS]  measures what a scan costs over the Rust call; FLAGS are those of benches/scan.mjs
 #   scripts/node.sh demo           starts its upload page
 #   scripts/node.sh pack           builds what users install: bindings-node/scan-pipeline-VERSION.tgz
 set -eu
@@ -41,15 +42,24 @@ case ${1:-} in
 test)
     shift
     packages
-    # The targets of `cargo test`, and the addon beside them.
-    "$CARGO" build --workspace --lib --tests --examples --locked --quiet "$@"
+    mkdir -p "$target/node-types"
     absolute=$(cd "$target" && pwd)
-    node "$package/scripts/build.mjs" --addon "$(addon "$absolute/debug")" >/dev/null
+    # The targets of `cargo test`, and the addon beside them, which is compiled anew for its declarations.
+    NAPI_TYPE_DEF_TMP_FOLDER=$absolute/node-types "$CARGO" build --workspace --lib --tests --examples --locked --quiet "$@"
+    node "$package/scripts/build.mjs" --addon "$(addon "$absolute/debug")" --declared "$absolute/node-types/scan-pipeline-node" >/dev/null
     "$absolute/debug/examples/fixtures" "$absolute/fixtures"
     (cd "$package" && npm run --silent test:types)
     cd "$package"
     # A summary as short as that of cargo test; what fails is shown whole.
     SCAN_PIPELINE_FIXTURES="$absolute/fixtures" node --test --test-timeout=300000 --test-reporter=./scripts/reporter.mjs test/*.test.mjs
+    ;;
+bench)
+    shift
+    packages
+    "$CARGO" build --release --locked --quiet --package scan-pipeline-node --lib --example call
+    absolute=$(cd "$target" && pwd)
+    node "$package/scripts/build.mjs" --addon "$(addon "$absolute/release")" >/dev/null
+    exec node "$package/benches/scan.mjs" "$@"
     ;;
 demo)
     packages
@@ -62,7 +72,7 @@ pack)
     ls -l "$package"/scan-pipeline-*.tgz
     ;;
 *)
-    echo "usage: scripts/node.sh test [FLAGS] | demo | pack" >&2
+    echo "usage: scripts/node.sh test [FLAGS] | bench [FLAGS] | demo | pack" >&2
     exit 2
     ;;
 esac

@@ -2,17 +2,17 @@
 // `clamscan` costs, which asks a clamd over its socket.
 //
 //   cargo run --release -p scan-pipeline-benches --bin side-by-side -- --quick   # makes definitions and files, too
-//   cargo build --release -p scan-pipeline-node --example call
-//   cd bindings-node && npm run build -- --release
-//   node benches/scan.mjs [--rounds 10] [--every 4] [--threads 1] [--profile debug] [--clamd SOCKET,PID]
+//   scripts/node.sh bench [--rounds 10] [--every 4] [--threads 1] [--at-most 3]
 //
-// The two sides are two processes with the same definitions, and take turns in the order A-B-B-A. `--clamd` needs
-// `npm install clamscan` somewhere above, and a clamd with the same definitions; its own processor time is counted, too.
+// The two sides are two processes with the same definitions, and take turns in the order A-B-B-A. `--at-most` is how many
+// percent a Buffer's scan may cost over the Rust call: above it the exit code is 1. The clamd beside them, whose processor time is
+// counted, is started here, with the same definitions and limits; where there is none its line says NOT MEASURED.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createRequire } from 'node:module'
-import { readdirSync, readFileSync, statSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, realpathSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { delimiter, dirname, join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { Readable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
@@ -22,10 +22,10 @@ import { Scanner } from 'scan-pipeline'
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target')
 const { values } = parseArgs({ options: {
-  rounds: { type: 'string', default: '10' }, every: { type: 'string', default: '4' }, threads: { type: 'string', default: '1' }, clamd: { type: 'string' },
-  profile: { type: 'string', default: 'release' },
+  rounds: { type: 'string', default: '10' }, every: { type: 'string', default: '4' }, threads: { type: 'string', default: '1' },
+  profile: { type: 'string', default: 'release' }, 'at-most': { type: 'string' },
 } })
-const [rounds, every, threads] = [values.rounds, values.every, values.threads].map(Number)
+const [rounds, every, threads, most] = [values.rounds, values.every, values.threads, values['at-most'] ?? 'Infinity'].map(Number)
 const definitions = join(target, 'bench-definitions')
 const files = join(target, 'bench-files')
 
@@ -72,12 +72,42 @@ const sides = {
   'scan(Readable)': () => measured(scanStream),
 }
 
-if (values.clamd !== undefined) {
-  const [socket, pid] = values.clamd.split(',')
+/** A clamd of our own, with the settings that benches/src/bin/peers.rs gives it. */
+async function startClamd(program) {
+  const folder = mkdtempSync(join(tmpdir(), 'scan-pipeline-bench-'))
+  const [socket, config] = [join(folder, 'clamd.sock'), join(folder, 'clamd.conf')]
+  const { limits } = (await scanner.scan(Buffer.from('what are the limits'))).coverage
+  const settings = {
+    LocalSocket: socket, DatabaseDirectory: realpathSync(definitions), TemporaryDirectory: folder, Foreground: 'yes',
+    ConcurrentDatabaseReload: 'no', DisableCache: 'yes', MaxThreads: threads, LogFile: join(folder, 'clamd.log'),
+    MaxScanSize: limits.maxScanSize, MaxRecursion: limits.maxRecursion, MaxFiles: limits.maxFiles, MaxScanTime: limits.maxScanTimeMs,
+    AlertExceedsMax: 'yes', AlertEncrypted: 'yes',
+  }
+  for (const key of ['StreamMaxLength', 'MaxFileSize', 'MaxEmbeddedPE', 'MaxHTMLNormalize', 'MaxHTMLNoTags', 'MaxScriptNormalize', 'PCREMaxFileSize']) {
+    settings[key] = limits.maxFileSize
+  }
+  writeFileSync(config, Object.entries(settings).map(([key, value]) => `${key} ${value}\n`).join(''))
+  const daemon = spawn(program, ['--config-file', config], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const ended = once(daemon, 'close')
+  const stop = async () => {
+    daemon.kill()
+    await ended
+    rmSync(folder, { recursive: true, force: true })
+  }
+  while (!existsSync(socket)) {
+    if (daemon.exitCode !== null) throw new Error(`clamd ended with ${daemon.exitCode}`)
+    await new Promise((resolve) => setTimeout(resolve, 100))
+  }
+  return { socket, pid: daemon.pid, stop }
+}
+
+const program = ['/usr/sbin', ...(process.env.PATH ?? '').split(delimiter)].map((folder) => join(folder, 'clamd')).find(existsSync)
+const clamd = program === undefined ? undefined : await startClamd(program)
+if (clamd !== undefined) {
   const NodeClam = createRequire(import.meta.url)('clamscan')
-  const clam = await new NodeClam().init({ clamdscan: { socket, localFallback: false }, preference: 'clamdscan' })
+  const clam = await new NodeClam().init({ clamdscan: { socket: clamd.socket, localFallback: false }, preference: 'clamdscan' })
   // 14 and 15 of /proc/PID/stat, in hundredths of a second.
-  const daemon = () => readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13).reduce((sum, ticks) => sum + Number(ticks) * 10, 0)
+  const daemon = () => readFileSync(`/proc/${clamd.pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13).reduce((sum, ticks) => sum + Number(ticks) * 10, 0)
   sides['clamscan, its clamd included'] = async () => {
     const before = daemon()
     const own = await measured(async (bytes) => {
@@ -96,6 +126,7 @@ for (let round = 0; round < rounds; round++) {
 rust.stdin.end()
 await once(rust, 'close')
 await scanner.close()
+await clamd?.stop()
 
 const middle = (values) => values.toSorted((a, b) => a - b)[values.length >> 1]
 console.log(`${contents.length} files, ${rounds} rounds, ${threads} at a time; processor time a file`)
@@ -103,4 +134,10 @@ for (const name of names) {
   const ratios = times[name].map((time, at) => time / times['the Rust call'][at])
   const least = Math.min(...times[name]) / Math.min(...times['the Rust call'])
   console.log(`${name.padEnd(30)} ${middle(times[name]).toFixed(2)} ms, ratio ${middle(ratios).toFixed(3)} (${Math.min(...ratios).toFixed(3)}..${Math.max(...ratios).toFixed(3)}), of the cheapest ${least.toFixed(3)}`)
+}
+if (clamd === undefined) console.log('clamscan: NOT MEASURED, because there is no clamd (apt install clamav-daemon)')
+const ratio = middle(times['scan(Buffer)'].map((time, at) => time / times['the Rust call'][at]))
+if (!((ratio - 1) * 100 <= most)) {
+  console.log(`scan(Buffer) costs ${((ratio - 1) * 100).toFixed(1)}% more than the Rust call, which is more than ${most}%`)
+  process.exitCode = 1
 }

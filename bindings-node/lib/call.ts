@@ -33,9 +33,12 @@ export interface Taker<T> {
   parts(intake: Intake, request: string, ticket: Ticket): Promise<T>
 }
 
-/** Larger bytes are handed over in slices, each in a turn of its own, to keep the event loop going. */
+/** Larger bytes are not copied in the call itself. */
 const AT_ONCE = 4 << 20
-/** A few of them wait at a time, outside of the budget for memory. */
+/**
+ * Larger parts are handed over in slices, each in a turn of its own, to keep the event loop going. A few of them wait at a
+ * time, outside of the budget for memory.
+ */
 const SLICE = 512 << 10
 const TICK = 100
 
@@ -43,8 +46,8 @@ const TICK = 100
 export async function call<T>(
   taker: Taker<T>, source: Source, options: ScanOptions, more: Record<string, unknown> = {},
 ): Promise<T> {
-  const { signal, onProgress } = options
   check(options)
+  const { signal, onProgress } = options
   signal?.throwIfAborted()
   const taken = take(source)
   const ticket = new addon.Ticket()
@@ -73,9 +76,9 @@ export async function call<T>(
     return answer
   } catch (error) {
     if (failed !== undefined) throw failed.error
-    const ours = fromNative(error)
-    if (signal?.aborted === true && ours instanceof ScanPipelineError && ours.code === 'cancelled') throw signal.reason
-    throw ours
+    // Whatever the end of the call looks like: a source that has the same signal fails in its own way.
+    if (signal?.aborted === true) throw signal.reason
+    throw fromNative(error)
   } finally {
     clearInterval(timer)
     signal?.removeEventListener('abort', abort)
@@ -84,12 +87,18 @@ export async function call<T>(
 
 function check(options: ScanOptions): void {
   const wrong = (what: string) => { throw new ScanPipelineError('invalid_input', what) }
+  if (options === null || typeof options !== 'object') wrong('the options are an object')
   const { name, timeout, size, onProgress, signal } = options
   if (name !== undefined && typeof name !== 'string') wrong('name is a text')
   if (timeout !== undefined && !(typeof timeout === 'number' && timeout > 0)) wrong('timeout is a number of milliseconds above 0')
   if (size !== undefined && !(Number.isSafeInteger(size) && size >= 0)) wrong('size is a whole number of bytes')
   if (onProgress !== undefined && typeof onProgress !== 'function') wrong('onProgress is a function')
-  if (signal !== undefined && !(signal instanceof AbortSignal)) wrong('signal is an AbortSignal')
+  checkSignal(signal)
+}
+
+/** @internal */
+export function checkSignal(signal: unknown): void {
+  if (signal !== undefined && !(signal instanceof AbortSignal)) throw new ScanPipelineError('invalid_input', 'signal is an AbortSignal')
 }
 
 /** Senders of uploads may write a path where a name should be. */
@@ -108,25 +117,27 @@ async function start<T>(taker: Taker<T>, taken: Taken, request: string, ticket: 
     const answer = bytes.length > AT_ONCE ? null : taker.bytes?.(bytes, request, ticket) ?? null
     if (answer !== null) return answer
     const inMemory = JSON.stringify({ ...JSON.parse(request), announced: bytes.length, in_memory: true })
-    return feed(taker.parts(intake, inMemory, ticket), intake, ticket, slices(bytes))
+    return feed(taker.parts(intake, inMemory, ticket), intake, ticket, once(bytes))
   }
   return feed(taker.parts(intake, request, ticket), intake, ticket, taken.parts)
 }
 
-function slices(bytes: Uint8Array) {
-  const length = bytes.length
-  let at = 0
-  return {
-    next: async () => {
-      // A turn of the event loop between two slices, whatever the native side has room for.
-      if (at > 0) await new Promise((resolve) => setImmediate(resolve))
-      if (bytes.length !== length) throw new ScanPipelineError('invalid_input', 'the bytes were given away while they were read')
-      if (at >= length) return null
-      const part = bytes.subarray(at, at + SLICE)
-      at += part.length
-      return part
-    },
-    abandon: () => {},
+function once(bytes: Uint8Array) {
+  const parts = [bytes]
+  return { next: async () => parts.pop() ?? null, abandon: () => {} }
+}
+
+/** Copies a part, of any size, without holding the event loop up; says whether more is wanted. */
+async function push(intake: Intake, part: Uint8Array): Promise<boolean> {
+  const { length } = part
+  for (let at = 0; ;) {
+    const pushed = intake.push(length <= SLICE ? part : part.subarray(at, at + SLICE))
+    if (!(typeof pushed === 'boolean' ? pushed : await pushed)) return false
+    at += SLICE
+    if (at >= length) return true
+    // A turn of the event loop between two slices, whatever the native side has room for.
+    await new Promise((resolve) => setImmediate(resolve))
+    if (part.length !== length) throw new ScanPipelineError('invalid_input', 'the bytes were given away while they were read')
   }
 }
 
@@ -152,8 +163,7 @@ async function feed<T>(answer: Promise<T>, intake: Intake, ticket: Ticket, parts
         await intake.end()
         return await answer
       }
-      const pushed = intake.push(bytesOf(part))
-      if (!(typeof pushed === 'boolean' ? pushed : await pushed)) break
+      if (!await push(intake, bytesOf(part))) break
     }
   } catch (error) {
     // The source's own error is what the caller wants to see. Nothing is left behind meanwhile.

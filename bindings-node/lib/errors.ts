@@ -76,7 +76,12 @@ export class UnscannableError extends ScanPipelineError {
 
 /** An error as the native side hands it over, whose message is JSON; any other as it is. */
 export function fromNative(error: unknown): unknown {
-  if (!(error instanceof Error) || !error.message.startsWith('{')) return error
+  if (!(error instanceof Error)) return error
+  // What the addon's own checks of arguments say.
+  if ('code' in error && typeof error.code === 'string' && /^(InvalidArg|[A-Za-z]+Expected)$/.test(error.code)) {
+    return new ScanPipelineError('invalid_input', error.message, { cause: error })
+  }
+  if (!error.message.startsWith('{')) return error
   let told: { code?: unknown; message?: unknown; retryable?: boolean; retry_after_ms?: number; object?: string }
   try {
     told = JSON.parse(error.message)

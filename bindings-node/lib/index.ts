@@ -9,6 +9,8 @@ export type {
 export { Content, Upload } from './upload'
 export { InfectedError, ScanPipelineError, UnscannableError } from './errors'
 export type { ErrorCode } from './errors'
+export { onLog } from './log'
+export type { LogLevel, LogRecord } from './log'
 export { Pipeline, ProcessedUpload } from './pipeline'
 export type {
   BucketSettings, PipelineSettings, Processed, Progress, StepRecord, Task, UploadOptions, Wanted,

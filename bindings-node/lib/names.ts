@@ -1,4 +1,5 @@
 /** Names between JavaScript's camelCase and the snake_case of JSON and of the configuration file. */
+import { ScanPipelineError } from './errors'
 
 type Json = unknown
 
@@ -28,13 +29,22 @@ const OWN = new Set(['headers', 'columns'])
 /** Keys that hold a time: a number there is one of milliseconds. */
 const TIMES = new Set([
   'cap', 'connect_timeout', 'drain', 'initial', 'interval', 'io_timeout', 'lease', 'longest_pause', 'max_scan_time',
-  'patience', 'read_timeout', 'resume', 'scan_timeout', 'settle', 'stall_timeout', 'timeout', 'wait',
+  'patience', 'read_timeout', 'resume', 'room_timeout', 'scan_timeout', 'settle', 'stall_timeout', 'timeout', 'wait',
 ])
 
 /** Settings in the words of the configuration file. */
 export function settings(value: Json): Json {
   return rename(value, toSnake, (key) => (OWN.has(key) ? 'whole' : NAMED.has(key) ? 'keys' : 'renamed'), (key, inner) =>
     TIMES.has(key) && typeof inner === 'number' ? `${Math.max(0, Math.round(inner))}ms` : inner)
+}
+
+/** The same as text, for the native side. */
+export function settingsText(value: Json): string {
+  try {
+    return JSON.stringify(settings(value))
+  } catch (cause) {
+    throw new ScanPipelineError('config', 'the settings hold what JSON cannot: a circle, or a number of another kind', { cause })
+  }
 }
 
 type Treatment = 'whole' | 'keys' | 'renamed'

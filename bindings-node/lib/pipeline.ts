@@ -1,13 +1,14 @@
 import { cwd } from 'node:process'
-import { call, type ScanOptions } from './call'
+import { call, checkSignal, type ScanOptions } from './call'
+import { dispatcher } from './dispatch'
 import { fromNative, native, nativeSync, ScanPipelineError } from './errors'
 import { addon } from './native'
-import { camel, settings } from './names'
+import { camel, settingsText } from './names'
 import { Report, type ReasonKind, type ReportJson, type Status } from './report'
-import type { Scanner, Size, Time } from './scanner'
+import { Scanner, type Size, type Time } from './scanner'
 import type { Source } from './source'
 import { Upload } from './upload'
-import { HANDLER, isParallel, Workflow, type Handler, type Json, type Node, type ObjectRef, type Step, type StepContext } from './workflow'
+import { HANDLER, isParallel, Workflow, type Handler, type Json, type Node, type ObjectRef, type Step } from './workflow'
 import type { NativePipeline, NativeUpload } from '../native'
 
 /** A bucket: an address (`file:///srv/quarantine`, `s3://uploads`, `gs://`, `az://`, `memory://`), or one with options. */
@@ -32,6 +33,7 @@ export interface PipelineSettings {
   store: string
   /** Buckets by their short names. */
   buckets?: Record<string, BucketSettings>
+  /** What is not said here about taking contents in is as the scanner has it, whose memory the pipeline shares. */
   limits?: {
     maxSize?: Size
     memory?: Size
@@ -108,9 +110,11 @@ export type Progress =
   /** The listing broke off: what is behind this key was not seen. Nothing follows. */
   | { readonly status: 'listing_failed'; readonly after: string | null; readonly error: ScanPipelineError }
 
-export interface UploadOptions extends Pick<ScanOptions, 'name' | 'signal' | 'size' | 'onProgress'> {
+export interface UploadOptions extends ScanOptions {
   /** An identity of the application's: a second upload with the same one and the same bytes is the same task. */
   id?: string
+  /** Milliseconds for the call. What has not ended then has no report, or goes on in `resume()`. */
+  timeout?: number
 }
 
 /** An object, by the bucket's short name or address. */
@@ -136,6 +140,11 @@ export class Pipeline implements AsyncDisposable {
   #closed = false
 
   constructor(from: PipelineSettings) {
+    const wrong = (what: string) => { throw new ScanPipelineError('config', what) }
+    if (from === null || typeof from !== 'object') wrong('the settings of a pipeline are an object')
+    if (!(from.scanner instanceof Scanner)) wrong('scanner is what Scanner.open() gives')
+    if (typeof from.store !== 'string') wrong('store is an address, such as sqlite:///var/lib/app/scan.db')
+    if (from.buckets !== undefined && (from.buckets === null || typeof from.buckets !== 'object')) wrong('buckets are addresses by their names')
     this.#from = from
   }
 
@@ -150,6 +159,7 @@ export class Pipeline implements AsyncDisposable {
 
   /** Says which workflow follows where every reason of an unscannable content is this one. */
   onReason(kind: ReasonKind, follows: Workflow | 'leave'): this {
+    if (typeof kind !== 'string') throw new ScanPipelineError('config', 'a reason is a word, such as encrypted')
     const table = (this.#policy['unscannable_for'] ??= {}) as Record<string, string>
     table[kind] = this.#name(follows)
     return this
@@ -157,6 +167,7 @@ export class Pipeline implements AsyncDisposable {
 
   /** Says which workflow follows a clean content with sensitive data in it. The first rule that matches counts. */
   onFindings(rule: { detectors?: string[]; minConfidence?: number }, follows: Workflow | 'leave'): this {
+    if (rule === null || typeof rule !== 'object') throw new ScanPipelineError('config', 'a rule is an object: { detectors, minConfidence }')
     const rules = (this.#policy['findings'] ??= []) as unknown[]
     rules.push({ ...rule, workflow: this.#name(follows) })
     return this
@@ -165,6 +176,7 @@ export class Pipeline implements AsyncDisposable {
   /** Adds a handler that steps call by this name. */
   handler(name: string, handler: Handler): this {
     this.#changing()
+    if (typeof name !== 'string') throw new ScanPipelineError('config', 'a handler has a name')
     if (typeof handler !== 'function') throw new ScanPipelineError('config', `the handler ${name} is no function`)
     const there = this.#handlers.get(name)
     if (there !== undefined && there !== handler) throw new ScanPipelineError('config', `there are two handlers ${name}`)
@@ -194,6 +206,7 @@ export class Pipeline implements AsyncDisposable {
    */
   async process(object: Wanted, options: { signal?: AbortSignal } = {}): Promise<Processed> {
     const wanted = wantedJson(object)
+    checkOptions(options)
     return this.#cancellable(options.signal, async (open, ticket) => processed(JSON.parse(await open.process(wanted, ticket))))
   }
 
@@ -202,26 +215,45 @@ export class Pipeline implements AsyncDisposable {
    * clean. Steps that act on objects are skipped: an upload is none yet.
    */
   async processUpload(source: Source, options: UploadOptions = {}): Promise<ProcessedUpload> {
+    checkOptions(options)
     const { id } = options
     if (id !== undefined && typeof id !== 'string') throw new ScanPipelineError('invalid_input', 'id is a text')
     // The source is taken first: it may fail while the store opens, when nobody else would hear of it.
     const taker = {
+      path: async (path: Buffer, request: string, ticket: never) => (await this.#native()).processPath(path, request, ticket),
       parts: async (intake: never, request: string, ticket: never) => (await this.#native()).processUpload(intake, request, ticket),
     }
     return new ProcessedUpload(await call(taker, source, options, { id }), options.name ?? '')
   }
 
-  /** Processes everything under an address or a bucket's short name, as long as it is asked for the next. */
-  async *run(address: string): AsyncGenerator<Progress, void, undefined> {
+  /**
+   * Processes everything under an address or a bucket's short name, as long as it is asked for the next. Once the signal is
+   * aborted it throws `signal.reason`; workflows that have begun go on until `close()`, or are taken up by `resume()`.
+   */
+  async *run(address: string, options: { signal?: AbortSignal } = {}): AsyncGenerator<Progress, void, undefined> {
+    if (typeof address !== 'string') throw new ScanPipelineError('invalid_input', 'an address is a text')
+    checkOptions(options)
+    const { signal } = options
+    signal?.throwIfAborted()
     const open = await this.#native()
     const run = nativeSync(() => open.run(address))
+    const stop = () => run.stop()
+    signal?.addEventListener('abort', stop, { once: true })
     try {
       for (;;) {
-        const next = await native(() => run.next())
-        if (next === null) return
+        signal?.throwIfAborted()
+        const next = await native(() => run.next()).catch((error: unknown) => {
+          throw signal?.aborted === true ? signal.reason : error
+        })
+        if (next === null) {
+          // Whoever ended it has not seen everything.
+          signal?.throwIfAborted()
+          return
+        }
         yield progress(JSON.parse(next))
       }
     } finally {
+      signal?.removeEventListener('abort', stop)
       run.stop()
     }
   }
@@ -235,6 +267,9 @@ export class Pipeline implements AsyncDisposable {
 
   /** Takes messages from the queue until the signal is aborted; then it finishes what has begun, and answers. */
   async work(options: { signal: AbortSignal }): Promise<{ done: number; retried: number; dead: number; abandoned: number }> {
+    if (!(options?.signal instanceof AbortSignal)) {
+      throw new ScanPipelineError('invalid_input', 'a worker needs { signal }, an AbortSignal, by which it is stopped')
+    }
     const open = await this.#native()
     const ticket = new addon.Ticket()
     const stop = () => ticket.cancel()
@@ -259,6 +294,7 @@ export class Pipeline implements AsyncDisposable {
 
   /** A task by its id; `null` when there is none. */
   async task(id: string): Promise<Task | null> {
+    if (typeof id !== 'string') throw new ScanPipelineError('invalid_input', "a task's id is a text")
     const open = await this.#native()
     const found = JSON.parse(await native(() => open.task(id)))
     return found === null ? null : task(found)
@@ -302,32 +338,17 @@ export class Pipeline implements AsyncDisposable {
     }))
   }
 
-  #start(): Promise<NativePipeline> {
+  async #start(): Promise<NativePipeline> {
     const { scanner, store, buckets = {}, queue, limits, worker, ...strange } = this.#from
     const stranger = Object.keys(strange)[0]
-    if (stranger !== undefined) return Promise.reject(new ScanPipelineError('config', `there is no such setting: ${stranger}`))
+    if (stranger !== undefined) throw new ScanPipelineError('config', `there is no such setting: ${stranger}`)
     const known: Record<string, BucketSettings> = { ...buckets }
     const workflow = Object.fromEntries([...this.#workflows].map(([name, workflow]) => [name, placed(workflow, known)]))
-    const tables = settings({
+    const tables = () => settingsText({
       store: { url: store }, limits, worker, buckets: known, workflow, policy: this.#policy,
       queue: typeof queue === 'string' ? { url: queue } : queue,
     })
-    return native(() => addon.openPipeline(JSON.stringify(tables), Buffer.from(cwd()), scanner.native, [...this.#handlers.keys()], this.#dispatcher()))
-  }
-
-  /** Answers for every handler, and never fails: what a handler throws is part of the answer. */
-  #dispatcher(): (call: string) => Promise<string> {
-    const handlers = this.#handlers
-    return async (text) => {
-      try {
-        const { handler, result, step } = JSON.parse(text)
-        const scanned = { task: result.task, object: camel(result.object) as ObjectRef, report: new Report(result.report) }
-        const value = await handlers.get(handler)!(scanned, camel(step, new Set(['outputs'])) as StepContext)
-        return answer(handler, value)
-      } catch (error) {
-        return json({ error: told(error) })
-      }
-    }
+    return native(() => addon.openPipeline(tables(), Buffer.from(cwd()), scanner.native, [...this.#handlers.keys()], dispatcher(this.#handlers)))
   }
 
   async #cancellable<T>(signal: AbortSignal | undefined, work: (open: NativePipeline, ticket: InstanceType<typeof addon.Ticket>) => Promise<T>): Promise<T> {
@@ -341,7 +362,7 @@ export class Pipeline implements AsyncDisposable {
     try {
       return await native(() => work(open, ticket))
     } catch (error) {
-      if (signal?.aborted === true && error instanceof ScanPipelineError && error.code === 'cancelled') throw signal.reason
+      if (signal?.aborted === true) throw signal.reason
       throw error
     } finally {
       signal?.removeEventListener('abort', abort)
@@ -371,7 +392,7 @@ function placed(workflow: Workflow, buckets: Record<string, BucketSettings>): un
     const cut = scheme === 'file' ? -1 : rest.indexOf('/')
     const url = `${scheme}://${cut < 0 ? rest.replace(/(?<=.)\/$/, '') : rest.slice(0, cut)}`
     const prefix = cut < 0 ? '' : rest.slice(cut + 1)
-    const there = Object.entries(buckets).find(([, bucket]) => (typeof bucket === 'string' ? bucket : bucket.url).replace(/\/$/, '') === url)
+    const there = Object.entries(buckets).find(([, bucket]) => String(typeof bucket === 'string' ? bucket : bucket?.url).replace(/\/$/, '') === url)
     const name = there?.[0] ?? url.replace('://', ':')
     if (there === undefined) buckets[name] = url
     return { ...step, to: name, ...(prefix === '' || step['prefix'] !== undefined ? {} : { prefix }) }
@@ -381,6 +402,11 @@ function placed(workflow: Workflow, buckets: Record<string, BucketSettings>): un
   return { steps: all(steps), ...(onFatal === undefined ? {} : { onFatal: all(onFatal) }) }
 }
 
+function checkOptions(options: { signal?: AbortSignal | undefined }): void {
+  if (options === null || typeof options !== 'object') throw new ScanPipelineError('invalid_input', 'the options are an object')
+  checkSignal(options.signal)
+}
+
 function wantedJson(object: Wanted): string {
   const { bucket, key, version, etag } = object ?? {}
   const text = (value: unknown) => typeof value === 'string'
@@ -388,41 +414,6 @@ function wantedJson(object: Wanted): string {
     throw new ScanPipelineError('invalid_input', 'an object is named by { bucket, key }, and by version or etag where it is pinned')
   }
   return JSON.stringify({ bucket, key, version, etag })
-}
-
-/** JSON that others can read: half of a surrogate pair, as a cut text has it, is no text to them. */
-function json(value: unknown): string {
-  return JSON.stringify(value, (_, inner: unknown) => (typeof inner === 'string' ? inner.toWellFormed() : inner))
-}
-
-function answer(handler: string, value: unknown): string {
-  let text: string | undefined
-  try {
-    text = json({ value: value ?? null })
-    if (typeof value === 'function' || typeof value === 'symbol') throw new TypeError(`it is a ${typeof value}`)
-  } catch (error) {
-    // It will answer the same the next time.
-    const why = error instanceof Error ? error.message : String(error)
-    return json({ error: { message: `the answer of the handler ${handler} cannot be kept as JSON: ${why}`, retryable: false } })
-  }
-  return text
-}
-
-/** What is kept of an error: its class and its words, and what it says about another attempt. */
-function told(error: unknown): { message: string; retryable: boolean; retry_after_ms?: number } {
-  try {
-    if (!(error instanceof Error)) return { message: `thrown: ${String(error)}`, retryable: true }
-    const { name, message, retryable, retryAfter } = error as Error & { retryable?: unknown; retryAfter?: unknown }
-    const own = error.constructor?.name
-    const kind = name !== 'Error' || own === undefined || own === '' ? name : own
-    return {
-      message: message === '' ? String(kind) : `${String(kind)}: ${String(message)}`,
-      retryable: retryable !== false,
-      ...(typeof retryAfter === 'number' && retryAfter >= 0 ? { retry_after_ms: retryAfter } : {}),
-    }
-  } catch {
-    return { message: 'thrown: something that does not even say what it is', retryable: true }
-  }
 }
 
 function failure(json: unknown): ScanPipelineError {

@@ -150,9 +150,9 @@ export class Report {
 
   /** A report from its JSON form. One that says neither of the three words is no report. */
   constructor(json: ReportJson) {
-    const form = camel(json) as Form
+    const form = frozen(camel(json)) as Form
     const { status, threats, reasons } = form.verdict
-    this.#json = json
+    this.#json = frozen(json)
     this.verdict = Object.freeze(verdict(status, threats, reasons))
     this.findings = form.findings
     this.findingsOmitted = form.findingsOmitted
@@ -186,6 +186,13 @@ export class Report {
 
   /** The JSON form, as `scan-pipeline scan --json` has it. */
   toJSON(): ReportJson { return this.#json }
+}
+
+/** A value that cannot be changed, as deep as it goes. */
+function frozen<T>(value: T): T {
+  if (value === null || typeof value !== 'object' || Object.isFrozen(value)) return value
+  for (const inner of Object.values(value)) frozen(inner)
+  return Object.freeze(value)
 }
 
 function verdict(status: string, threats: Threat[], reasons: Reason[]): Verdict {

@@ -2,7 +2,7 @@ import { cwd } from 'node:process'
 import { call, type ScanOptions, type Taker } from './call'
 import { native, nativeSync, ScanPipelineError } from './errors'
 import { addon } from './native'
-import { camel, settings } from './names'
+import { camel, settingsText } from './names'
 import { Report, type EngineInfo } from './report'
 import type { Source } from './source'
 import { Upload } from './upload'
@@ -50,6 +50,11 @@ export interface SpoolSettings {
   stallTimeout?: Time
   /** Longest time for one content in all. Default 1 h. */
   readTimeout?: Time
+  /**
+   * Longest wait of a scan for `memory` while nobody gives any back; then it is `busy`, which may be tried again. Uploads
+   * that are kept without {@link Upload.dispose} hold their part. Default 30 s.
+   */
+  roomTimeout?: Time
 }
 
 /** The words of the tables `[engine]` and `[engine.clamav]` of the configuration file, in camelCase. */
@@ -88,8 +93,9 @@ export interface Health {
 const ENGINE = ['detect', 'minConfidence', 'maxFindings', 'fingerprintKey', 'patterns'] as const
 const CLAMAV = ['definitions', 'limits', 'threads', 'tempDir', 'alertMacros', 'alertBroken'] as const
 
-/** The tables of a configuration that a scanner's settings are. */
-export function tables(from: ScannerSettings): { engine: Record<string, unknown>; spool: unknown } {
+/** The tables of a configuration that a scanner's settings are, as JSON. */
+export function tables(from: ScannerSettings): string {
+  if (from === null || typeof from !== 'object') throw new ScanPipelineError('config', 'the settings of a scanner are an object')
   const known: readonly string[] = [...ENGINE, ...CLAMAV, 'spool']
   const stranger = Object.keys(from).find((key) => !known.includes(key))
   if (stranger !== undefined) {
@@ -99,11 +105,12 @@ export function tables(from: ScannerSettings): { engine: Record<string, unknown>
     Object.fromEntries(keys.filter((key) => from[key] !== undefined).map((key) => [key, from[key]]))
   const clamav = pick(CLAMAV)
   if (clamav['definitions'] === 'auto') delete clamav['definitions']
-  return settings({ engine: { ...pick(ENGINE), clamav }, spool: from.spool ?? {} }) as ReturnType<typeof tables>
+  return settingsText({ engine: { ...pick(ENGINE), clamav }, spool: from.spool ?? {} })
 }
 
 /**
- * Scans. An engine is loaded once for all scanners of a process that have the same settings, worker threads included.
+ * Scans. An engine is loaded once for all scanners of a process that ask for the same one, worker threads included: their
+ * `spool` may differ.
  *
  * ```ts
  * await using scanner = await Scanner.open({ definitions: '/var/lib/clamav' })
@@ -124,7 +131,7 @@ export class Scanner implements AsyncDisposable {
    * @throws {ScanPipelineError} `config` for impossible settings, and for definitions that are missing or malformed
    */
   static async open(from: ScannerSettings = {}): Promise<Scanner> {
-    const text = JSON.stringify(tables(from))
+    const text = tables(from)
     return new Scanner(await native(() => addon.openScanner(text, Buffer.from(cwd()))))
   }
 
@@ -133,8 +140,9 @@ export class Scanner implements AsyncDisposable {
    * infected or unscannable, and all others clean. It looks for no malware and unpacks nothing.
    */
   static async double(texts: { infected?: string[]; unscannable?: string[]; spool?: SpoolSettings } = {}): Promise<Scanner> {
+    if (texts === null || typeof texts !== 'object') throw new ScanPipelineError('config', 'the texts of a double are an object')
     const { infected = [], unscannable = [], spool = {} } = texts
-    const text = JSON.stringify({ ...(settings({ spool }) as object), double: { infected, unscannable } })
+    const text = settingsText({ spool, double: { infected, unscannable } })
     return new Scanner(await native(() => addon.openDouble(text, Buffer.from(cwd()))))
   }
 

@@ -56,7 +56,11 @@ export function take(source: unknown): Taken {
     fresh(source)
     return { kind: 'parts', parts: web(source as ReadableStream<unknown>) }
   }
-  if (isReadable(source)) {
+  if (isStream(source)) {
+    if (!isReadable(source)) {
+      throw invalid('this stream is of an old copy of `readable-stream` (or no Readable at all), which does not tell whether ' +
+        'somebody has read from it or whether it came to its end: pass new Readable().wrap(stream), with Readable of node:stream')
+    }
     fresh(source)
     if (source.destroyed || source.readableEnded) throw invalid('the stream is closed')
     if (source.listenerCount('readable') > 0) throw invalid('somebody else reads the stream, so a scan would not see all of it')
@@ -90,19 +94,39 @@ function whole(buffer: ArrayBuffer): Uint8Array {
   }
 }
 
-function file(path: unknown): Taken {
-  const bytes = path instanceof URL ? Buffer.from(fileURLToPath(path)) : typeof path === 'string' ? Buffer.from(path)
-    : Buffer.isBuffer(path) ? path : undefined
-  if (bytes === undefined || bytes.length === 0) throw invalid('a path is a text, a file: URL or a Buffer, and not empty')
+/** A path as the native side takes it, which need not be text. */
+export function pathBytes(path: unknown): Buffer {
+  const wrong = (cause?: unknown) => new ScanPipelineError('invalid_input', 'a path is a text, a file: URL or a Buffer, and not empty', { cause })
+  let bytes: Buffer | undefined
+  try {
+    bytes = path instanceof URL ? Buffer.from(fileURLToPath(path)) : typeof path === 'string' ? Buffer.from(path)
+      : Buffer.isBuffer(path) ? path : undefined
+  } catch (cause) {
+    throw wrong(cause)
+  }
+  if (bytes === undefined || bytes.length === 0) throw wrong()
   if (bytes.includes(0)) throw invalid('a path holds no zero byte')
+  return bytes
+}
+
+function file(path: unknown): Taken {
+  const bytes = pathBytes(path)
   const name = bytes.subarray(bytes.lastIndexOf('/') + 1).toString()
   return { kind: 'path', path: bytes, name }
 }
 
-/** Streams of other copies of `stream` (`readable-stream`) are no instances of ours. */
-function isReadable(source: object): source is Readable {
-  return source instanceof Readable
-    || ('pipe' in source && typeof source.pipe === 'function' && 'readableFlowing' in source && Symbol.asyncIterator in source)
+function isStream(source: object): source is Partial<Readable> {
+  return source instanceof Readable || ('pipe' in source && typeof source.pipe === 'function' && 'on' in source && typeof source.on === 'function')
+}
+
+/**
+ * Streams of other copies of `stream` (`readable-stream`) are no instances of ours. Only those that tell what a scan has
+ * to know are taken: an iterator of version 3 says of a stream that was destroyed, or read by somebody else, that it has
+ * come to its end.
+ */
+function isReadable(source: Partial<Readable>): source is Readable {
+  const told = [source.readableDidRead, source.readableEnded, source.destroyed]
+  return source instanceof Readable || (told.every((one) => typeof one === 'boolean') && Symbol.asyncIterator in source)
 }
 
 function web(stream: ReadableStream<unknown>): Parts {
@@ -135,6 +159,8 @@ function readable(stream: Readable): Parts {
       stream.off('readable', still)
       stream.off('data', tell)
       if (told > taken) throw invalid('somebody else has read parts of the stream, so the scan did not see all of it')
+      // Whatever the iterator says: without this one the rest may be missing.
+      if (stream.readableEnded !== true) throw new ScanPipelineError('truncated', 'the stream closed before its end')
       // Parsers of uploads end a file that is over their limit as if it were whole.
       if ('truncated' in stream && stream.truncated === true) {
         throw new ScanPipelineError('too_large', 'the upload is over the limit of its parser, which has cut it off')

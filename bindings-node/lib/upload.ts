@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
-import { fileURLToPath } from 'node:url'
 import { native, ScanPipelineError } from './errors'
 import { Report } from './report'
+import { pathBytes } from './source'
 import type { NativeUpload } from '../native'
 
 /** How much of a content is read at once. */
@@ -41,13 +41,13 @@ export class Content {
    * @throws {ScanPipelineError} `exists` when there is one of that name
    */
   async saveTo(path: string | URL | Buffer): Promise<void> {
-    const to = path instanceof URL ? fileURLToPath(path) : path
-    return native(() => this.#native.saveTo(typeof to === 'string' ? Buffer.from(to) : to))
+    const to = pathBytes(path)
+    return native(() => this.#native.saveTo(to))
   }
 
   /**
-   * Gives up the memory or the room on the disk that the content takes, of which the garbage collector sees nothing: who
-   * keeps many of them should not wait for it. What is being read is read to its end.
+   * Gives up the memory or the room on the disk that the content takes. Scans that find no memory wait for it, and are
+   * `busy` after a while: do not leave it to the garbage collector. What is being read is read to its end.
    */
   dispose(): void {
     this.#native.dispose()

@@ -10,17 +10,23 @@ import type { Upload } from './upload'
  * ```ts
  * app.post('/upload', async (c) => {
  *   const { file } = await c.req.parseBody()
- *   const { content, report } = await scanWeb(scanner, file as File)
- *   await content.saveTo(`uploads/${report.sha256}`)
- *   return c.json({ sha256: report.sha256 })
+ *   const upload = await scanWeb(scanner, file as File)
+ *   try {
+ *     await upload.content.saveTo(`uploads/${upload.report.sha256}`)
+ *     return c.json({ sha256: upload.report.sha256 })
+ *   } finally {
+ *     upload.dispose()
+ *   }
  * })
  * app.onError((error, c) => failure(error) ?? c.text('something went wrong', 500))
  * ```
  */
 export async function scanWeb(scanner: Pick<Scanner, 'scanUpload'>, source: Blob | Request, options: ScanOptions = {}): Promise<Upload> {
   if (source instanceof Blob) return scanner.scanUpload(source, options)
-  if (!(source instanceof Request)) throw new ScanPipelineError('invalid_input', 'the form has no file there: a File, Blob or Request can be scanned')
-  if (source.body === null) throw new ScanPipelineError('invalid_input', 'the request has no body')
+  // What is missing is missing in what the sender has sent.
+  const missing = (what: string) => new ScanPipelineError('invalid_input', what, { statusCode: 400 })
+  if (!(source instanceof Request)) throw missing('the form has no file there: a File, Blob or Request can be scanned')
+  if (source.body === null) throw missing('the request has no body')
   const announced = source.headers.get('content-length')
   const size = announced === null || !/^\d+$/.test(announced) ? {} : { size: Number(announced) }
   return scanner.scanUpload(source.body, { signal: source.signal, ...size, ...options })

@@ -126,6 +126,7 @@ export function record(options: StepOptions & { to?: string; prefix?: string } &
 
 /** Calls a handler of your own: one that the pipeline has under this name, or this function. */
 export function call(name: string, handler?: Handler, options: StepOptions = {}): Step {
+  if (typeof name !== 'string') throw new ScanPipelineError('config', 'a handler has a name')
   const step = { do: 'custom', handler: name, ...options }
   if (handler !== undefined) {
     if (typeof handler !== 'function') throw new ScanPipelineError('config', `the handler ${name} is no function`)

@@ -3,7 +3,8 @@
 //   node scripts/build.mjs            dev profile
 //   node scripts/build.mjs --release  what users get
 //   node scripts/build.mjs --types    and writes native.d.ts anew
-//   node scripts/build.mjs --addon F  with an addon that was built already
+//   node scripts/build.mjs --addon F  with an addon that was built already; --declared F are its declarations, as
+//                                     napi-derive wrote them down, which native.d.ts has to say too
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -14,7 +15,7 @@ import { parseArgs } from 'node:util'
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const run = (program, args, env = {}) => execFileSync(program, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env }, encoding: 'utf8', maxBuffer: 1 << 28 })
 const { values: wanted } = parseArgs({ options: {
-  release: { type: 'boolean' }, types: { type: 'boolean' }, addon: { type: 'string' }, features: { type: 'string' },
+  release: { type: 'boolean' }, types: { type: 'boolean' }, addon: { type: 'string' }, declared: { type: 'string' }, features: { type: 'string' },
 } })
 
 /** What napi-derive writes down while it compiles: one JSON object a line, in an order of its own. */
@@ -43,6 +44,11 @@ if (built === undefined) {
   built = artifact.filenames[0]
   if (wanted.types) writeFileSync(join(root, 'native.d.ts'), declarations(readFileSync(join(folder, 'scan-pipeline-node'), 'utf8')))
   rmSync(folder, { recursive: true })
+}
+if (wanted.declared !== undefined && wanted.types) writeFileSync(join(root, 'native.d.ts'), declarations(readFileSync(wanted.declared, 'utf8')))
+if (wanted.declared !== undefined && declarations(readFileSync(wanted.declared, 'utf8')) !== readFileSync(join(root, 'native.d.ts'), 'utf8')) {
+  console.error('native.d.ts is not what the Rust sources say: write it anew by `npm run build -- --types`')
+  process.exit(1)
 }
 rmSync(join(root, 'dist'), { recursive: true, force: true })
 execFileSync('node', [join('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'], { cwd: root, stdio: 'inherit' })

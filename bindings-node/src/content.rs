@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use futures_util::TryStreamExt;
 use napi::Env;
-use napi::bindgen_prelude::{Buffer, Object};
+use napi::bindgen_prelude::{Buffer, Object, ObjectFinalize};
 use napi_derive::napi;
 use scan_pipeline::content::Content;
 use scan_pipeline::model::Report;
@@ -16,7 +16,7 @@ use crate::error::{Failure, Result};
 use crate::runtime::promise;
 
 /// What was taken in and scanned.
-#[napi]
+#[napi(custom_finalize)]
 pub struct NativeUpload {
     report: String,
     task: Option<String>,
@@ -24,9 +24,14 @@ pub struct NativeUpload {
     admitted: bool,
     name: String,
     size: u64,
-    /// Until it is given up. It takes memory of the budget or room on the disk, of which JavaScript's collector sees nothing;
-    /// what nobody may have is not kept at all.
+    /// Until it is given up. What nobody may have is not kept at all.
     content: Mutex<Option<Content>>,
+}
+
+impl ObjectFinalize for NativeUpload {
+    fn finalize(self, env: Env) -> napi::Result<()> {
+        self.give_up(&env)
+    }
 }
 
 impl NativeUpload {
@@ -39,6 +44,27 @@ impl NativeUpload {
     pub(crate) fn with_task(mut self, task: String) -> Self {
         self.task = Some(task);
         self
+    }
+
+    /// Tells JavaScript's collector how much hangs on this object: memory of the budget or room on the disk, of which it
+    /// would see nothing, and so not hurry.
+    pub(crate) fn arrive(env: &Env, upload: Self) -> napi::Result<Self> {
+        if upload.admitted {
+            env.adjust_external_memory(upload.weight())?;
+        }
+        Ok(upload)
+    }
+
+    fn weight(&self) -> i64 {
+        i64::try_from(self.size).unwrap_or(i64::MAX)
+    }
+
+    fn give_up(&self, env: &Env) -> napi::Result<()> {
+        let held = self.content.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if held.is_some() {
+            env.adjust_external_memory(-self.weight())?;
+        }
+        Ok(())
     }
 
     /// The gate: nobody gets at the content but through here.
@@ -91,8 +117,8 @@ impl NativeUpload {
 
     /// Gives the content up, with the memory or the room on the disk that it takes.
     #[napi]
-    pub fn dispose(&self) {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner).take();
+    pub fn dispose(&self, env: &Env) -> napi::Result<()> {
+        self.give_up(env)
     }
 
     /// Writes the content to a file that is not there yet.

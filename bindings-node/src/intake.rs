@@ -100,7 +100,10 @@ impl Intake {
             async move {
                 let mut receiver = receiver?;
                 match receiver.recv().await {
-                    Some(Part::End) => None,
+                    Some(Part::End) => {
+                        ticket.ended();
+                        None
+                    }
                     Some(Part::Bytes(bytes)) => {
                         ticket.took(bytes.len());
                         Some((Ok(bytes), Some(receiver)))

@@ -10,6 +10,7 @@ mod error;
 mod handler;
 mod health;
 mod intake;
+mod logs;
 mod pipeline;
 mod runtime;
 mod scanner;

@@ -1,13 +1,16 @@
 //! Pipelines: the words of the configuration file, with the scanner and the handlers of the application.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use futures_util::StreamExt;
+use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use futures_util::{Stream, StreamExt};
 use napi::Env;
 use napi::bindgen_prelude::{Function, Object, Promise};
 use napi_derive::napi;
 use scan_pipeline::config::{Config, OpenStore, Provided};
+use scan_pipeline::content::StreamError;
 use scan_pipeline::event::TaskMessage;
 use scan_pipeline::model::{ObjectRef, TaskId};
 use scan_pipeline::pipeline::{Processed, Progress, UploadRequest};
@@ -23,7 +26,7 @@ use crate::content::{NativeUpload, json as text, path_of};
 use crate::error::{Failure, Result};
 use crate::handler::{Dispatch, JsHandler};
 use crate::intake::Intake;
-use crate::runtime::promise;
+use crate::runtime::{promise, promise_for};
 use crate::scanner::{NativeScanner, Shared};
 use crate::ticket::Ticket;
 
@@ -40,7 +43,7 @@ struct Open {
     store: OpenStore,
     config: Config,
     /// Its engine lives as long as the pipeline, whatever becomes of the scanner.
-    _scanner: Arc<Shared>,
+    scanner: Arc<Shared>,
 }
 
 /// An object as JavaScript names it.
@@ -58,6 +61,24 @@ struct UploadWanted {
     name: String,
     id: Option<String>,
     announced: Option<f64>,
+    timeout_ms: Option<f64>,
+}
+
+impl UploadWanted {
+    fn parse(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|why| Failure::invalid(why.to_string()))
+    }
+
+    /// The work, for as long as the caller waits for it.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match self.timeout_ms.and_then(|wait| Duration::try_from_secs_f64(wait / 1e3).ok()) {
+            None => work.await,
+            Some(wait) => tokio::time::timeout(wait, work).await.unwrap_or_else(|_| {
+                let why = format!("the upload was not through within {wait:?}");
+                Err(Error::new(ErrorKind::Timeout, why).about(self.name.as_str()).into())
+            }),
+        }
+    }
 }
 
 /// Opens the store and the buckets, and builds the pipeline.
@@ -73,20 +94,20 @@ pub fn open_pipeline<'env>(
     let dispatch: Arc<Dispatch> = Arc::new(dispatch.build_threadsafe_function().weak::<true>().build()?);
     let (scanner, base) = (scanner.shared()?, path_of(base));
     promise(env, async move {
-        let mut settings: Value = serde_json::from_str(&settings)
+        let settings: Value = serde_json::from_str(&settings)
             .map_err(|why| Failure::invalid(format!("the settings are no JSON: {why}")))?;
-        // What the scanner does not take in need not be read.
-        if settings["limits"]["max_size"].is_null() {
-            settings["limits"]["max_size"] = json!(scanner.settings().max_size());
-        }
-        let mut provided = Provided::new().engine(Arc::clone(scanner.engine()));
+        let (options, budget) = scanner.settings().spool();
+        let mut provided = Provided::new().engine(Arc::clone(scanner.engine())).spool(options, budget);
         for name in handlers {
             provided = provided.handler(name.as_str(), Arc::new(JsHandler::new(name.clone(), Arc::clone(&dispatch))));
         }
         let config = Config::from_value(&settings, &base, provided)?;
+        for warning in config.warnings() {
+            tracing::warn!("{}: {}", warning.key, warning.message);
+        }
         let store = config.store_url().open().await?;
         let pipeline = config.build_with(&store).await?;
-        let open = Mutex::new(Some(Arc::new(Open { pipeline, store, config, _scanner: scanner })));
+        let open = Mutex::new(Some(Arc::new(Open { pipeline, store, config, scanner })));
         Ok(NativePipeline { open, running: TaskTracker::new(), closing: CancellationToken::new() })
     })
 }
@@ -123,25 +144,34 @@ impl NativePipeline {
         ticket: &Ticket,
     ) -> napi::Result<Object<'env>> {
         let (open, ticket) = (self.open()?, ticket.clone());
-        let parts = intake.stream(ticket.clone())?;
-        self.start(env, async move {
-            let wanted: UploadWanted =
-                serde_json::from_str(&request).map_err(|why| Failure::invalid(why.to_string()))?;
-            let mut request = UploadRequest::named(wanted.name.as_str());
-            if let Some(id) = wanted.id {
-                request = request.id(id);
-            }
-            if let Some(size) = wanted.announced {
-                request = request.size(size as u64);
-            }
-            let upload =
-                ticket.until_cancelled(async { Ok(open.pipeline.process_upload(request, parts).await?) }).await?;
-            let (report, admitted) = (upload.report().clone(), upload.is_admitted());
-            let task = text(&processed(upload.processed()))?;
-            // Behind the gate of what it goes into.
-            let content = upload.into_unadmitted_content();
-            Ok(NativeUpload::new(wanted.name, &report, admitted, content)?.with_task(task))
-        })
+        let (parts, wanted) = (intake.stream(ticket.clone())?, UploadWanted::parse(&request)?);
+        let upload = async move {
+            let size = wanted.announced.map(|size| size as u64);
+            ticket.until_cancelled(wanted.in_time(open.upload(&wanted, size, parts))).await
+        };
+        promise_for(env, self.running.track_future(upload), NativeUpload::arrive)
+    }
+
+    /// The same with the file at a path, as it is now.
+    #[napi(ts_return_type = "Promise<NativeUpload>")]
+    pub fn process_path<'env>(
+        &self,
+        env: &'env Env,
+        path: &[u8],
+        request: String,
+        ticket: &Ticket,
+    ) -> napi::Result<Object<'env>> {
+        let (open, ticket) = (self.open()?, ticket.clone());
+        let (path, wanted) = (path_of(path), UploadWanted::parse(&request)?);
+        let upload = async move {
+            let work = async {
+                let file = open.scanner.take_file(path).await?;
+                ticket.took_all(file.size());
+                open.upload(&wanted, Some(file.size()), file.stream()).await
+            };
+            ticket.until_cancelled(wanted.in_time(work)).await
+        };
+        promise_for(env, self.running.track_future(upload), NativeUpload::arrive)
     }
 
     /// Processes everything under an address, while it is asked for the next.
@@ -252,6 +282,26 @@ impl NativePipeline {
 }
 
 impl Open {
+    async fn upload<S, E>(&self, wanted: &UploadWanted, size: Option<u64>, parts: S) -> Result<NativeUpload>
+    where
+        S: Stream<Item = std::result::Result<Bytes, E>> + Send,
+        E: Into<StreamError>,
+    {
+        let mut request = UploadRequest::named(wanted.name.as_str());
+        if let Some(id) = &wanted.id {
+            request = request.id(id);
+        }
+        if let Some(size) = size {
+            request = request.size(size);
+        }
+        let upload = self.pipeline.process_upload(request, parts).await?;
+        let (report, admitted) = (upload.report().clone(), upload.is_admitted());
+        let task = text(&processed(upload.processed()))?;
+        // Behind the gate of what it goes into.
+        let content = upload.into_unadmitted_content();
+        Ok(NativeUpload::new(wanted.name.clone(), &report, admitted, content)?.with_task(task))
+    }
+
     fn object(&self, wanted: &str) -> Result<ObjectRef> {
         let wanted: Wanted = serde_json::from_str(wanted).map_err(|why| Failure::invalid(why.to_string()))?;
         let mut object = self.pipeline.object(&wanted.bucket, wanted.key)?;

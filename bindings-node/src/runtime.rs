@@ -55,6 +55,18 @@ pub(crate) fn promise<T>(env: &Env, work: impl Future<Output = Result<T>> + Send
 where
     T: ToNapiValue + Send + 'static,
 {
+    promise_for(env, work, |_, value| Ok(value))
+}
+
+/// The same for what is told on the JavaScript thread that it has arrived there.
+pub(crate) fn promise_for<T>(
+    env: &Env,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+    arrive: impl FnOnce(&Env, T) -> napi::Result<T> + Send + 'static,
+) -> napi::Result<Object<'_>>
+where
+    T: ToNapiValue + Send + 'static,
+{
     let runtime = runtime()?;
     let begun = begun(env)?;
     let (deferred, promise): (JsDeferred<T, _>, _) = env.create_deferred()?;
@@ -64,7 +76,7 @@ where
         match ending.run_until_cancelled(work).await {
             // Nobody is left to hear it.
             None => {}
-            Some(Ok(Ok(value))) => deferred.resolve(move |_| Ok(value)),
+            Some(Ok(Ok(value))) => deferred.resolve(move |env| arrive(&env, value)),
             Some(Ok(Err(failure))) => deferred.reject(failure.into()),
             Some(Err(_)) => {
                 let failure: Failure =

@@ -23,7 +23,7 @@ use crate::content::{NativeUpload, json, path_of};
 use crate::error::{Failure, Result};
 use crate::health::health;
 use crate::intake::Intake;
-use crate::runtime::{promise, runtime};
+use crate::runtime::{promise, promise_for, runtime};
 use crate::settings::Settings;
 use crate::ticket::Ticket;
 
@@ -32,9 +32,22 @@ const SMALL: u64 = 64 << 10;
 /// Files that are taken in at once.
 const FILES: usize = 64;
 
+/// An engine, for all scanners whose settings ask for the same one.
+struct Loaded(Option<Arc<dyn Engine>>);
+
+impl Drop for Loaded {
+    /// Freeing definitions takes a while, and waits for scans: not on a thread that runs JavaScript.
+    fn drop(&mut self) {
+        let engine = self.0.take();
+        if let Ok(runtime) = runtime() {
+            runtime.spawn_blocking(move || drop(engine));
+        }
+    }
+}
+
 /// What scanners of the same settings share.
 pub(crate) struct Shared {
-    engine: Option<Arc<dyn Engine>>,
+    loaded: Arc<Loaded>,
     /// Takes in what is not in memory yet.
     spool: Spool,
     /// Takes in what the caller holds in memory anyway, with the same budget.
@@ -47,25 +60,20 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn engine(&self) -> &Arc<dyn Engine> {
         // It is taken out by `drop` alone.
-        self.engine.as_ref().unwrap_or_else(|| unreachable!("the engine is there until the end"))
+        self.loaded.0.as_ref().unwrap_or_else(|| unreachable!("the engine is there until the end"))
     }
 
     pub(crate) fn budget(&self) -> &Budget {
         self.spool.budget()
     }
 
+    fn new(loaded: Arc<Loaded>, settings: Settings) -> Arc<Self> {
+        let (spool, memory) = settings.spools();
+        Arc::new(Self { loaded, spool, memory, files: Semaphore::new(FILES), settings })
+    }
+
     pub(crate) fn settings(&self) -> &Settings {
         &self.settings
-    }
-}
-
-impl Drop for Shared {
-    /// Freeing definitions takes a while, and waits for scans: not on a thread that runs JavaScript.
-    fn drop(&mut self) {
-        let engine = self.engine.take();
-        if let Ok(runtime) = runtime() {
-            runtime.spawn_blocking(move || drop(engine));
-        }
     }
 }
 
@@ -127,32 +135,52 @@ pub fn open_double<'env>(env: &'env Env, settings: String, base: &[u8]) -> napi:
     let base = path_of(base);
     promise(env, async move {
         let settings = Settings::parse(&settings, &base)?;
-        let engine: Option<Arc<dyn Engine>> = Some(Arc::new(settings.double()?));
-        let (spool, memory) = settings.spools();
-        let shared = Shared { engine, spool, memory, files: Semaphore::new(FILES), settings };
-        Ok(NativeScanner { shared: Mutex::new(Some(Arc::new(shared))), running: TaskTracker::new() })
+        let loaded = Arc::new(Loaded(Some(Arc::new(settings.double()?))));
+        Ok(NativeScanner { shared: Mutex::new(Some(Shared::new(loaded, settings))), running: TaskTracker::new() })
     })
 }
 
-/// The lock is held while the engine loads, so that threads that start together load it once.
-type Slot = Arc<tokio::sync::Mutex<Weak<Shared>>>;
+/// What is open, by the digests of its settings. The lock of one is held while it opens, so that threads that start
+/// together load an engine once.
+struct Registry<T>(Mutex<Option<HashMap<ContentDigest, Slot<T>>>>);
+
+type Slot<T> = Arc<tokio::sync::Mutex<Weak<T>>>;
+
+impl<T> Registry<T> {
+    const fn new() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    async fn get(&self, digest: ContentDigest, open: impl Future<Output = Result<Arc<T>>>) -> Result<Arc<T>> {
+        let slot = {
+            let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let slots = slots.get_or_insert_default();
+            // What was closed, and nobody is opening.
+            slots.retain(|_, slot| {
+                Arc::strong_count(slot) > 1 || slot.try_lock().map_or(true, |held| held.strong_count() > 0)
+            });
+            Arc::clone(slots.entry(digest).or_default())
+        };
+        let mut held = slot.lock().await;
+        if let Some(there) = held.upgrade() {
+            return Ok(there);
+        }
+        let opened = open.await?;
+        *held = Arc::downgrade(&opened);
+        Ok(opened)
+    }
+}
 
 async fn open(text: String, base: PathBuf) -> Result<Arc<Shared>> {
-    static OPEN: Mutex<Option<HashMap<ContentDigest, Slot>>> = Mutex::new(None);
+    static ENGINES: Registry<Loaded> = Registry::new();
+    static OPEN: Registry<Shared> = Registry::new();
     let settings = Settings::parse(&text, &base)?;
-    let slot = {
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(open.get_or_insert_default().entry(settings.digest()).or_default())
-    };
-    let mut held = slot.lock().await;
-    if let Some(shared) = held.upgrade() {
-        return Ok(shared);
-    }
-    let engine = Some(settings.engine().await?);
-    let (spool, memory) = settings.spools();
-    let shared = Arc::new(Shared { engine, spool, memory, files: Semaphore::new(FILES), settings });
-    *held = Arc::downgrade(&shared);
-    Ok(shared)
+    OPEN.get(settings.digest(), async {
+        let load = async { Ok(Arc::new(Loaded(Some(settings.engine().await?)))) };
+        let loaded = ENGINES.get(settings.engine_digest(), load).await?;
+        Ok(Shared::new(loaded, settings))
+    })
+    .await
 }
 
 /// Where the bytes come from.
@@ -265,10 +293,11 @@ impl NativeScanner {
         };
         let scan = running.track_future(scan);
         if keep {
-            promise(env, async move {
+            let upload = async move {
                 let (admitted, content, report) = scan.await?;
                 NativeUpload::new(name, &report, admitted, content)
-            })
+            };
+            promise_for(env, upload, NativeUpload::arrive)
         } else {
             promise(env, async move { json(&scan.await?.2) })
         }
@@ -315,14 +344,16 @@ impl Shared {
                 let taken = tokio::task::spawn_blocking(move || Content::from_bytes(bytes)).await;
                 taken.map_err(|why| Error::new(ErrorKind::Panicked, "the content was not taken in").with_source(why))
             }
-            Source::File(path) => {
-                let _turn = self.files.acquire().await.map_err(|_| Error::new(ErrorKind::Engine, "is shut down"))?;
-                Content::from_file(path, &self.spool).await
-            }
+            Source::File(path) => self.take_file(path).await,
             Source::Parts(parts) => {
                 let spool = if request.in_memory { &self.memory } else { &self.spool };
                 spool.stream(parts, request.announced.map(|size| size as u64)).await
             }
         }
+    }
+
+    pub(crate) async fn take_file(&self, path: PathBuf) -> scan_pipeline::Result<Content> {
+        let _turn = self.files.acquire().await.map_err(|_| Error::new(ErrorKind::Engine, "is shut down"))?;
+        Content::from_file(path, &self.spool).await
     }
 }

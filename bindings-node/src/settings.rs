@@ -7,7 +7,7 @@ use std::time::Duration;
 use scan_pipeline::config::{engine_from_value, parse_duration, parse_size};
 use scan_pipeline::content::{Budget, Spool, SpoolOptions};
 use scan_pipeline::engine::{Closure, Engine};
-use scan_pipeline::model::{Reason, ReasonKind, Threat, Verdict};
+use scan_pipeline::model::{ContentDigest, Reason, ReasonKind, Threat, Verdict};
 use scan_pipeline::{Error, ErrorKind};
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,7 +31,11 @@ struct SpoolSettings {
     memory_threshold: Option<Value>,
     stall_timeout: Option<String>,
     read_timeout: Option<String>,
+    room_timeout: Option<String>,
 }
+
+/// How long a scan waits for memory while nobody gives any back.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl SpoolSettings {
     fn parse(value: &Value) -> Result<Self> {
@@ -52,7 +56,8 @@ impl SpoolSettings {
             dir: Some(dir),
         };
         let budget = size("spool.memory", &self.memory)?.map_or_else(Budget::default, Budget::new);
-        Ok((options, budget))
+        let patience = time("spool.room_timeout", &self.room_timeout)?.unwrap_or(ROOM_TIMEOUT);
+        Ok((options, budget.patience(patience)))
     }
 }
 
@@ -72,6 +77,15 @@ fn size(key: &str, value: &Option<Value>) -> Result<Option<u64>> {
     }
 }
 
+/// Paths that mean the same wherever the process goes.
+fn absolute(paths: &mut Value, base: &Path) {
+    match paths {
+        Value::String(path) => *path = base.join(&*path).to_string_lossy().into_owned(),
+        Value::Array(all) => all.iter_mut().for_each(|path| absolute(path, base)),
+        _ => {}
+    }
+}
+
 /// A text such as `30s`.
 fn time(key: &str, value: &Option<String>) -> Result<Option<Duration>> {
     value.as_deref().map(|text| parse_duration(text).map_err(|why| wrong(key, why))).transpose()
@@ -79,8 +93,13 @@ fn time(key: &str, value: &Option<String>) -> Result<Option<Duration>> {
 
 impl Settings {
     pub(crate) fn parse(text: &str, base: &Path) -> Result<Self> {
-        let value: Value = serde_json::from_str(text)
+        let mut value: Value = serde_json::from_str(text)
             .map_err(|why| Error::new(ErrorKind::Config, format!("the settings are no JSON: {why}")))?;
+        for paths in ["definitions", "temp_dir"] {
+            if let Some(paths) = value["engine"]["clamav"].get_mut(paths) {
+                absolute(paths, base);
+            }
+        }
         let spool = SpoolSettings::parse(&value["spool"])?;
         let clamav = &value["engine"]["clamav"];
         let temp_dir = clamav["temp_dir"].as_str().map_or_else(std::env::temp_dir, |dir| base.join(dir));
@@ -92,9 +111,13 @@ impl Settings {
     }
 
     /// The same for the same settings, and no secret of theirs can be read from it.
-    pub(crate) fn digest(&self) -> scan_pipeline::model::ContentDigest {
-        let text = format!("{}\n{}", self.value, self.base.display());
-        scan_pipeline::model::ContentDigest::of(text.as_bytes())
+    pub(crate) fn digest(&self) -> ContentDigest {
+        ContentDigest::of(self.value.to_string().as_bytes())
+    }
+
+    /// The same where an engine of the same settings does, however contents are taken in.
+    pub(crate) fn engine_digest(&self) -> ContentDigest {
+        ContentDigest::of(self.value["engine"].to_string().as_bytes())
     }
 
     pub(crate) async fn engine(&self) -> Result<Arc<dyn Engine>> {
@@ -129,9 +152,9 @@ impl Settings {
         }))
     }
 
-    /// The largest content that is taken in.
-    pub(crate) fn max_size(&self) -> u64 {
-        self.options.max_size
+    /// How contents are taken in, and the memory for them.
+    pub(crate) fn spool(&self) -> (SpoolOptions, Budget) {
+        (self.options.clone(), self.budget.clone())
     }
 
     /// Where libclamav unpacks to, and where large contents wait.

@@ -57,6 +57,11 @@ impl Ticket {
 
     pub(crate) fn took_all(&self, size: u64) {
         self.shared.bytes.store(size, Ordering::Relaxed);
+        self.ended();
+    }
+
+    /// There is nothing more to take in.
+    pub(crate) fn ended(&self) {
         self.shared.scanning.store(true, Ordering::Relaxed);
     }
 

@@ -1,14 +1,12 @@
 // Every fixture of the catalogue through the binding: the report has to be, field by field, what clamav-core says.
 import assert from 'node:assert/strict'
-import { createReadStream, existsSync, readFileSync } from 'node:fs'
+import { createReadStream, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { Scanner } from 'scan-pipeline'
-import { definitions, here } from './support.mjs'
+import { definitions, fixtures as catalogue } from './support.mjs'
 
-const folder = process.env.SCAN_PIPELINE_FIXTURES ?? join(here, '..', '..', 'target', 'fixtures')
-assert.ok(existsSync(join(folder, 'expectations.json')), `there are no fixtures in ${folder}: scripts/node.sh makes them`)
-const { fixtures } = JSON.parse(readFileSync(join(folder, 'expectations.json')))
+const { all: fixtures, dir: folder } = catalogue()
 const MAY = {
   clean: ['clean'], infected: ['infected'], never_clean: ['infected', 'unscannable'], odd: ['clean', 'unscannable'],
   rewritten: ['infected', 'clean'], unreadable: ['clean', 'unscannable'],

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { before, test } from 'node:test'
 import { definitions, filler, folder, here, samples } from './support.mjs'
@@ -17,13 +17,32 @@ before(() => {
   writeFileSync(join(dir, 'package.json'), '{"name": "user", "private": true, "type": "module"}')
   // The package needs no other, so nothing is fetched.
   npm('install', '--offline', `./${archive}`)
-  for (const name of ['express', 'multer']) symlinkSync(join(root, 'node_modules', name), join(dir, 'node_modules', name))
+  // What the example needs comes from the registry, or from npm's cache of it, as a user gets it.
+  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8'))
+  npm('install', '--prefer-offline', ...['express', 'multer', 'typescript', '@types/node'].map((name) => `${name}@${packages[`node_modules/${name}`].version}`))
 })
 
 test('the package holds what it needs and nothing else', () => {
   const files = readdirSync(join(dir, 'node_modules', 'scan-pipeline')).sort()
   assert.deepEqual(files.filter((name) => !name.endsWith('.node')), ['LICENSE-APACHE', 'LICENSE-MIT', 'README.md', 'dist', 'native.d.ts', 'package.json'])
   assert.equal(files.filter((name) => name.endsWith('.node')).length, 1)
+})
+
+test('its types need no other package\'s, and hold with skipLibCheck: false', () => {
+  for (const absent of ['@types/express', '@types/multer', '@nestjs/common']) assert.throws(() => lstatSync(join(dir, 'node_modules', absent)))
+  const options = { target: 'es2022', lib: ['es2023'], module: 'nodenext', strict: true, exactOptionalPropertyTypes: true, noEmit: true, skipLibCheck: false, types: ['node'] }
+  writeFileSync(join(dir, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: ['user.mts', 'user.cts'] }))
+  writeFileSync(join(dir, 'user.mts'), `
+    import { onLog, Pipeline, Scanner, type LogRecord } from 'scan-pipeline'
+    import { scanPart } from 'scan-pipeline/fastify'
+    import { scanStorage, type ScannedFile } from 'scan-pipeline/multer'
+    import { scanWeb } from 'scan-pipeline/web'
+    const scanner = await Scanner.open()
+    const stop: () => void = onLog((record: LogRecord) => console.log(record.level))
+    const size: (file: ScannedFile) => number = (file) => file.content.size
+    export default [scanStorage(scanner), scanPart, scanWeb, Pipeline, stop, size]`)
+  writeFileSync(join(dir, 'user.cts'), "import sp = require('scan-pipeline')\nexport const open: () => Promise<sp.Scanner> = () => sp.Scanner.open()")
+  execFileSync(process.execPath, [join(dir, 'node_modules', 'typescript', 'bin', 'tsc'), '-p', dir], { stdio: ['ignore', 'inherit', 'inherit'] })
 })
 
 test('the first example of the cookbook works as it stands there', async () => {
@@ -41,6 +60,9 @@ test('the first example of the cookbook works as it stands there', async () => {
       assert.equal(response.status, status, `${name}: ${JSON.stringify(body)}`)
       if (status === 200) assert.equal(body.size, bytes.length)
     }
+    const form = new FormData()
+    form.append('note', 'no file')
+    assert.equal((await fetch(url, { method: 'POST', body: form })).status, 400)
   } finally {
     app.kill()
     await once(app, 'close')

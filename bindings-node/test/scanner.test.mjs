@@ -123,7 +123,18 @@ test('a report cannot be changed', async () => {
   const report = await scanner.scan(samples.infected.bytes)
   assert.throws(() => { report.verdict = { status: 'clean' } }, TypeError)
   assert.throws(() => { report.verdict.status = 'clean' }, TypeError)
-  assert.deepEqual(JSON.parse(JSON.stringify(report)).verdict.status, 'infected')
+  const before = JSON.stringify(report)
+  const changes = [
+    () => report.verdict.threats.push({}), () => { report.verdict.threats[0].signature = '' }, () => { report.threats.length = 0 },
+    () => { report.coverage.proven = true }, () => { report.coverage.limits.maxFiles = 1 }, () => report.coverage.gaps.push({}),
+    () => { report.engine.name = 'mine' }, () => report.engine.databases.pop(), () => { report.engine.databases[0].name = '' },
+    () => report.findings.push({}), () => { report.toJSON().verdict.status = 'clean' }, () => report.toJSON().verdict.threats.pop(),
+  ]
+  for (const change of changes) assert.throws(change, TypeError, String(change))
+  assert.equal(JSON.stringify(report), before)
+  const { reasons } = await scanner.scan(samples.encrypted.bytes)
+  assert.throws(() => { reasons[0].kind = '' }, TypeError)
+  assert.throws(() => reasons.pop(), TypeError)
 })
 
 test('an upload hands on the scanned bytes when they are clean, and nothing else', async () => {

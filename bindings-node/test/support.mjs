@@ -1,7 +1,8 @@
 // What the tests share. EICAR is put together here, so that no file of the repository is found by a virus scanner.
+import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -17,6 +18,14 @@ export function folder() {
   const made = mkdtempSync(join(tmpdir(), 'scan-pipeline-test-'))
   after(() => rmSync(made, { recursive: true, force: true }))
   return made
+}
+
+/** The catalogue's fixtures with what clamav-core says of each, and the folder that they are in. */
+export function fixtures() {
+  const dir = process.env.SCAN_PIPELINE_FIXTURES ?? join(here, '..', '..', 'target', 'fixtures')
+  const table = join(dir, 'expectations.json')
+  assert.ok(existsSync(table), `there are no fixtures in ${dir}: scripts/node.sh makes them`)
+  return { all: JSON.parse(readFileSync(table)).fixtures, dir }
 }
 
 /** Bytes that look like nothing and are the same every time. */

@@ -1,6 +1,6 @@
 // Compiled and never run: what the types allow, and what they do not.
 import {
-  call, deleteObject, InfectedError, moveTo, notify, Pipeline, Report, Scanner, ScanPipelineError, tag, UnscannableError, workflow,
+  call, deleteObject, InfectedError, moveTo, notify, onLog, Pipeline, Report, Scanner, ScanPipelineError, tag, UnscannableError, workflow,
   type Finding, type Handler, type Reason, type Threat, type Verdict,
 } from 'scan-pipeline'
 import { scanPart } from 'scan-pipeline/fastify'
@@ -79,7 +79,7 @@ const pipeline = new Pipeline({ store: 'sqlite:///scan.db', scanner, buckets: { 
   .onReason('encrypted', 'leave')
 // @ts-expect-error There is no such verdict.
 pipeline.on('dirty', 'leave')
-for await (const progress of pipeline.run('quarantine')) {
+for await (const progress of pipeline.run('quarantine', { signal: AbortSignal.timeout(1000) })) {
   switch (progress.status) {
     case 'done': progress.processed.task.state satisfies string; break
     case 'failed': progress.error satisfies ScanPipelineError; break
@@ -88,6 +88,11 @@ for await (const progress of pipeline.run('quarantine')) {
   }
 }
 ;(await pipeline.processUpload(Readable.from([]), { name: 'a' })).processed.task.id satisfies string
+
+const stop: () => void = onLog(({ level, target, message }) => { `${level} ${target} ${message}` satisfies string }, { level: 'info' })
+stop()
+// @ts-expect-error There is no such level.
+onLog(() => {}, { level: 'loud' })
 
 scanStorage(scanner) satisfies StorageEngine
 ;(await scanPart(scanner, { file: Readable.from([]), filename: 'a' })).report satisfies Report

@@ -74,7 +74,10 @@ impl Config {
 
     fn with_limits(&self, mut builder: PipelineBuilder) -> PipelineBuilder {
         let limits = &self.limits;
-        let default = SpoolOptions::default();
+        let (default, shared) = match &self.provided.spool {
+            Some((options, budget)) => (options.clone(), Some(budget.clone())),
+            None => (SpoolOptions::default(), None),
+        };
         // What no engine scans need not be taken in, and what one scans has to be.
         let scanned = self.engines.iter().filter_map(EngineSpec::max_file_size).max();
         builder = builder.spool(SpoolOptions {
@@ -82,10 +85,14 @@ impl Config {
             memory_threshold: limits.memory_threshold.unwrap_or(default.memory_threshold),
             stall_timeout: limits.stall_timeout.unwrap_or(default.stall_timeout),
             max_time: limits.read_timeout.unwrap_or(default.max_time),
-            dir: limits.temp_dir.clone(),
+            dir: limits.temp_dir.clone().or(default.dir),
         });
-        if let Some(bytes) = limits.memory {
-            builder = builder.memory(Budget::new(bytes));
+        let own = limits.memory.map(|bytes| match &shared {
+            Some(shared) => shared.anew(bytes),
+            None => Budget::new(bytes),
+        });
+        if let Some(budget) = own.or(shared) {
+            builder = builder.memory(budget);
         }
         if let Some(tasks) = limits.concurrency {
             builder = builder.concurrency(tasks);

@@ -11,6 +11,7 @@ use super::build::{engines, joined};
 use super::problem::{Problem, Severity};
 use super::read::Reader;
 use super::{Config, engine, read_document};
+use crate::content::{Budget, SpoolOptions};
 use crate::engine::Engine;
 use crate::handler::ResultHandler;
 use crate::objects::Buckets;
@@ -47,6 +48,7 @@ use crate::{Error, ErrorKind, Result};
 pub struct Provided {
     pub(super) engine: Option<Arc<dyn Engine>>,
     pub(super) handlers: BTreeMap<String, Arc<dyn ResultHandler>>,
+    pub(super) spool: Option<(SpoolOptions, Budget)>,
 }
 
 impl Provided {
@@ -59,6 +61,14 @@ impl Provided {
     #[must_use]
     pub fn engine(mut self, engine: Arc<dyn Engine>) -> Self {
         self.engine = Some(engine);
+        self
+    }
+
+    /// How contents are taken in where `[limits]` does not say it. The budget is shared with whoever has it, too, unless
+    /// there is a `memory` of the pipeline's own.
+    #[must_use]
+    pub fn spool(mut self, options: SpoolOptions, budget: Budget) -> Self {
+        self.spool = Some((options, budget));
         self
     }
 
@@ -80,6 +90,7 @@ impl fmt::Debug for Provided {
         f.debug_struct("Provided")
             .field("engine", &self.engine.is_some())
             .field("handlers", &self.handlers.keys())
+            .field("spool", &self.spool)
             .finish()
     }
 }

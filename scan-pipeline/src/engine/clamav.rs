@@ -262,7 +262,7 @@ impl Engine for ClamAv {
         // Memory first: who waits for it must not keep those from scanning whose end it waits for.
         let waits = async {
             let reserved = match &context.budget {
-                Some(budget) if wanted > 0 => Some(budget.reserve(wanted).await),
+                Some(budget) if wanted > 0 => Some(budget.reserve_patiently(wanted).await?),
                 _ => None,
             };
             let closed = |_| Error::new(ErrorKind::Engine, "the engine is shut down");
