@@ -32,6 +32,10 @@ impl Store for Guarded<dyn Store> {
         self.breaker.call(self.inner.claim(request)).await
     }
 
+    async fn reopen(&self, request: &ClaimRequest) -> Result<Claim> {
+        self.breaker.call(self.inner.reopen(request)).await
+    }
+
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         self.breaker.call(self.inner.commit(lease, changes)).await
     }

@@ -12,8 +12,8 @@ use super::rows;
 use crate::model::{ObjectRef, Report, Tags, TaskId, Timestamp};
 use crate::sql::sqlite::failed;
 use crate::store::audit::unique_findings;
-use crate::store::sql::{Prepared, Taken, TaskRow, pin, to_json};
-use crate::store::{AuditHead, CacheKey, Claim, ClaimRequest, Lease, StepRecord};
+use crate::store::sql::{Prepared, Taken, TaskRow, begin_anew, pin, to_json};
+use crate::store::{AuditHead, CacheKey, Claim, ClaimRequest, Lease, NewAudit, StepRecord};
 use crate::{Error, ErrorKind, Result};
 
 /// Findings that one statement writes.
@@ -51,6 +51,35 @@ pub(super) async fn claim(
         save(&mut all, &row);
         all.execute(connection).await?;
     }
+    let answer = row.answer(taken, record);
+    tasks.insert(row.id, row);
+    Ok(Ok(answer))
+}
+
+/// As [`claim`], and takes a dead task where it stopped. `head` is the end of the audit log as this transaction has it.
+pub(super) async fn reopen(
+    connection: &mut SqliteConnection,
+    request: &ClaimRequest,
+    head: &mut AuditHead,
+    tasks: &mut HashMap<TaskId, TaskRow>,
+) -> Result<Result<Claim>> {
+    let now = Timestamp::now();
+    let Some(mut row) = rows::task_row(connection, request.id).await? else {
+        return claim(connection, request, tasks).await;
+    };
+    let (taken, Some(retried)) = row.reopen(request, now) else {
+        return claim(connection, request, tasks).await;
+    };
+    let mut record = match rows::record(connection, row.clone(), true).await {
+        Ok(record) => record,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    record.steps.iter_mut().for_each(StepRecord::begin_anew);
+    let mut all = Together::default();
+    save(&mut all, &row);
+    all.add(begin_anew!("= ?")).bind(row.id.0.0.to_vec());
+    log(&mut all, head, now, row.id, &retried);
+    all.execute(connection).await?;
     let answer = row.answer(taken, record);
     tasks.insert(row.id, row);
     Ok(Ok(answer))
@@ -125,18 +154,23 @@ fn statements(
         write_cache(&mut all, key, text, cache_entries);
     }
     for new in &changes.audit {
-        let entry = head.next(now, lease.task, new);
-        *head = entry.head();
-        all.add("INSERT INTO audit (seq, at, task, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?)")
-            .bind(entry.seq.cast_signed())
-            .bind(entry.at.0)
-            .bind(entry.task.0.0.to_vec())
-            .bind(entry.kind)
-            .bind(entry.body)
-            .bind(entry.previous.0.to_vec())
-            .bind(entry.hash.0.to_vec());
+        log(&mut all, head, now, lease.task, new);
     }
     all
+}
+
+/// Writes an entry behind the end of the log.
+fn log(all: &mut Together, head: &mut AuditHead, now: Timestamp, task: TaskId, new: &NewAudit) {
+    let entry = head.next(now, task, new);
+    *head = entry.head();
+    all.add("INSERT INTO audit (seq, at, task, kind, body, previous, hash) VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .bind(entry.seq.cast_signed())
+        .bind(entry.at.0)
+        .bind(entry.task.0.0.to_vec())
+        .bind(entry.kind)
+        .bind(entry.body)
+        .bind(entry.previous.0.to_vec())
+        .bind(entry.hash.0.to_vec());
 }
 
 fn save(all: &mut Together, row: &TaskRow) {

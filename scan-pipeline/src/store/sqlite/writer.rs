@@ -55,6 +55,7 @@ async fn run(
 ) -> Result<Result<Answer>> {
     Ok(match call {
         Call::Claim(request) => write::claim(connection, request, tasks).await?.map(Answer::Claim),
+        Call::Reopen(request) => write::reopen(connection, request, head, tasks).await?.map(Answer::Claim),
         Call::Commit(lease, prepared) => {
             write::commit(connection, lease, prepared, cache_entries, head, tasks).await?.map(Answer::Committed)
         }
