@@ -8,6 +8,7 @@ mod interleave;
 mod inventory;
 mod jobs;
 mod objects;
+mod prefix;
 mod retry;
 mod uploads;
 mod worker;
