@@ -91,6 +91,10 @@ impl ObjectOps for Guarded<dyn ObjectOps> {
         self.breaker.call(self.inner.set_tags(object, ours)).await
     }
 
+    async fn take_back_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<()> {
+        self.breaker.call(self.inner.take_back_tags(object, ours)).await
+    }
+
     async fn put(&self, key: &str, content: &Content, options: &PutOptions) -> Result<ObjectRef> {
         self.breaker.call(self.inner.put(key, content, options)).await
     }

@@ -74,6 +74,14 @@ pub trait ObjectOps: fmt::Debug + Send + Sync + 'static {
     /// taken off again before the answer is [`ErrorKind::Superseded`].
     async fn set_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<TagsSet>;
 
+    /// Takes tags off that an earlier [`set_tags`](Self::set_tags) of the same may have put on the state that took the
+    /// place of this one: for a caller who does not know how that call ended. Where `ours` are not what is there, nothing
+    /// is changed. Where tags cannot hit another state there is nothing to do, which is the default.
+    async fn take_back_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<()> {
+        let _ = (object, ours);
+        Ok(())
+    }
+
     /// Writes a new object and gives its pinned reference. It is replaced in one step, or not at all.
     async fn put(&self, key: &str, content: &Content, options: &PutOptions) -> Result<ObjectRef>;
 

@@ -40,10 +40,12 @@ pub use keys::S3Keys;
 /// request between looking and doing:
 ///
 /// - *Tagging.* The state is looked at before and after. When an overwrite came in between, all tags are taken off the
-///   new object, since what was put there are those of the old one, and the answer is [`ErrorKind::Superseded`]. A
-///   crash in between leaves the tags of the old object on the new one until its own scan sets them: copy clean
-///   objects to a bucket of their own, rather than trust tags, where that matters.
-/// - *Deleting* at servers that ignore `If-Match` on it (see [`Caps::pinned_delete`]).
+///   new object, since what was put there are those of the old one, and the answer is [`ErrorKind::Superseded`]. When
+///   the server does not say, they are taken off as well. A crash in between leaves the tags of the old object on the new
+///   one until the next attempt ([`ObjectOps::take_back_tags`]) or its own scan: copy clean objects to a bucket of their
+///   own, rather than trust tags, where that matters.
+/// - *Deleting* at servers that ignore `If-Match` on it: handlers refuse it unless it is accepted (see
+///   [`Caps::pinned_delete`]).
 /// - `only_new` at servers that ignore `If-None-Match` on a copy: two who copy at once may both be told that they did.
 ///
 /// With versions none of these gaps is there, but for the last.
@@ -218,6 +220,10 @@ impl ObjectOps for S3Bucket {
 
     async fn set_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<TagsSet> {
         self.about(&object.key, self.0.set_tags(object, ours).await)
+    }
+
+    async fn take_back_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<()> {
+        self.about(&object.key, self.0.take_back_tags(object, ours).await)
     }
 
     async fn put(&self, key: &str, content: &Content, options: &PutOptions) -> Result<ObjectRef> {
