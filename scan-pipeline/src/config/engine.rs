@@ -180,11 +180,8 @@ pub(super) fn read(root: &Section<'_>) -> (Vec<EngineSpec>, Option<DetectSpec>) 
 fn clamav(section: &Section<'_>) -> ClamAvSpec {
     let reader = section.reader;
     let definitions = section.texts("definitions");
-    for text in &definitions {
-        readable(reader, text);
-    }
     ClamAvSpec {
-        definitions: definitions.iter().map(|text| text.path(reader)).collect(),
+        definitions: definitions.iter().filter_map(|text| place_of(reader, text)).collect(),
         limits: section.section("limits").map_or_else(Limits::default, |section| section.read(limits)),
         threads: section.count("threads", 1..=1024).map(|threads| threads as usize),
         temp_dir: section.text("temp_dir").map(|text| text.path(reader)),
@@ -193,11 +190,32 @@ fn clamav(section: &Section<'_>) -> ClamAvSpec {
     }
 }
 
-/// Definitions that are not there yet may come before the start; that is worth a word, and no mistake.
-fn readable(reader: &Reader<'_>, text: &Text) {
-    if !text.path(reader).exists() {
+/// Where definitions are: a path, or the same as `file://`. Those that are not there yet may come before the start; that is
+/// worth a word, and no mistake.
+fn place_of(reader: &Reader<'_>, text: &Text) -> Option<PathBuf> {
+    let path = match text.value.split_once("://") {
+        None => text.path(reader),
+        Some(("file", _)) => {
+            let url = url::Url::parse(&text.value).ok();
+            let url = url.filter(|url| url.query().is_none() && url.fragment().is_none());
+            let Some(path) = url.and_then(|url| url.to_file_path().ok()) else {
+                let why = "is no address of a folder: write file:///absolute/path, with %3F for ? and %23 for #";
+                text.mistake(reader, format!("`{}` {why}", text.written));
+                return None;
+            };
+            path
+        }
+        Some(_) => {
+            let why = "is not on this machine: have freshclam fetch the definitions, and name the folder that it keeps \
+                       them in, as a path or as file:///path";
+            text.mistake(reader, format!("`{}` {why}", text.written));
+            return None;
+        }
+    };
+    if !path.exists() {
         text.warning(reader, format!("`{}` does not exist (yet)", text.written));
     }
+    Some(path)
 }
 
 fn limits(section: &Section<'_>) -> Limits {
