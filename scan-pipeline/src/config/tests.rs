@@ -413,5 +413,6 @@ fn a_table_needs_a_build_that_has_them() {
     assert!(problems[0].message.contains("rebuild with --features dynamodb"), "{problems:?}");
 }
 
+mod deletes;
 mod provided;
 mod sensitive;

@@ -9,6 +9,7 @@ mod inventory;
 mod jobs;
 mod objects;
 mod prefix;
+mod refusals;
 mod retry;
 mod uploads;
 mod worker;
