@@ -14,6 +14,8 @@ pub(super) struct BucketSpec {
     pub(super) place: Place,
     /// The prefix to watch, if it is watched.
     pub(super) watch: Option<String>,
+    /// Objects may be deleted although a delete cannot be pinned.
+    pub(super) accept_unpinned_delete: bool,
     pub(super) at: usize,
 }
 
@@ -59,6 +61,18 @@ impl Place {
             place => place.describe(),
         };
         address.strip_prefix(&plain).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// What cannot delete just the state that was scanned, where that is known before it is asked.
+    pub(super) fn cannot_pin_deletes(&self) -> Option<&'static str> {
+        match self {
+            Self::Gcs(_) => Some("deletes in Google Cloud Storage"),
+            Self::Azure(_) => Some("deletes in Azure Blob Storage"),
+            Self::S3(spec) if spec.conditional_delete == Some(false) && spec.versions == Some(false) => {
+                Some("deletes with conditional_delete = false and without versions")
+            }
+            Self::S3(_) | Self::Folder(_) | Self::Memory(_) => None,
+        }
     }
 
     fn same(&self, other: &Self) -> bool {
@@ -118,7 +132,13 @@ fn bucket(name: String, at: usize, item: &Item<'_>) -> Option<BucketSpec> {
             return None;
         }
         let url = item.text()?;
-        return Some(BucketSpec { name, place: place(item.reader, &url, None)?, watch: None, at });
+        return Some(BucketSpec {
+            name,
+            place: place(item.reader, &url, None)?,
+            watch: None,
+            accept_unpinned_delete: false,
+            at,
+        });
     }
     item.section()?.read(|section| {
         let prefix = section.text("prefix");
@@ -129,6 +149,7 @@ fn bucket(name: String, at: usize, item: &Item<'_>) -> Option<BucketSpec> {
             prefix.warning(section.reader, "does nothing here: only a bucket with `watch = true` is listed");
         }
         let watch = watch.then(|| prefix.map(|prefix| prefix.value).unwrap_or_default());
+        let accept_unpinned_delete = section.flag("accept_unpinned_delete").unwrap_or_default();
         let url = section.required("url", "write file:///absolute/path, ./folder or s3://name");
         let scheme = url.as_ref().map(|url| url.value.split_once("://").map_or("file", |(scheme, _)| scheme));
         let options = match scheme {
@@ -138,7 +159,7 @@ fn bucket(name: String, at: usize, item: &Item<'_>) -> Option<BucketSpec> {
             Some(_) => None,
         };
         let place = place(section.reader, &url?, options)?;
-        Some(BucketSpec { name, place, watch, at })
+        Some(BucketSpec { name, place, watch, accept_unpinned_delete, at })
     })
 }
 

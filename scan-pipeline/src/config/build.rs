@@ -46,6 +46,9 @@ impl Config {
         for (name, bucket) in buckets.iter() {
             builder = builder.bucket(name, Arc::clone(bucket));
         }
+        for spec in self.buckets.iter().filter(|spec| spec.accept_unpinned_delete) {
+            builder = builder.accept_unpinned_delete(spec.name.as_str());
+        }
         // Last, because it takes longest: whatever else is wrong is said before.
         self.with_limits(self.with_engine(builder, &buckets).await?).build()
     }

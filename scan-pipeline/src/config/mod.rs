@@ -236,6 +236,7 @@ fn read(root: &Section<'_>) -> Option<Config> {
     let (buckets, names) = buckets::read(root);
     engine::sources(root.reader, &engines, &buckets);
     let workflows = workflows::workflows(root, &buckets, &names);
+    workflows::sources(root.reader, &buckets, &workflows);
     let policy = workflows::policy(root, &workflows, detect.as_ref());
     let (limits, run) = (limits::limits(root), limits::run(root));
     if !buckets.is_empty() && queue.is_none() && buckets.iter().all(|bucket| bucket.watch.is_none()) {

@@ -90,6 +90,20 @@ impl StepSpec {
 }
 
 impl Action {
+    /// Whether the object is deleted where it is.
+    pub(super) fn deletes(&self) -> bool {
+        matches!(self, Self::Delete) || matches!(self, Self::Relocate(spec) if !spec.keep_source)
+    }
+
+    /// The bucket that it writes to.
+    pub(super) fn to(&self) -> Option<&Text> {
+        match self {
+            Self::Relocate(spec) => Some(&spec.to),
+            Self::Record { to, .. } => to.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The handler's own name, which the step has unless it is given another.
     fn name(&self) -> &str {
         match self {

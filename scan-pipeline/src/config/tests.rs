@@ -429,5 +429,6 @@ fn a_table_needs_a_build_that_has_them() {
 
 #[cfg(feature = "clamav")]
 mod definitions;
+mod deletes;
 mod provided;
 mod sensitive;

@@ -161,6 +161,26 @@ fn targets(reader: &Reader<'_>, step: &StepSpec, buckets: &[BucketSpec], names: 
     }
 }
 
+/// Objects come from the buckets that are watched, and from those that nothing is written to. What lands there between
+/// the scan and a delete must not be lost.
+pub(super) fn sources(reader: &Reader<'_>, buckets: &[BucketSpec], workflows: &BTreeMap<String, WorkflowSpec>) {
+    let steps = || workflows.iter().flat_map(|(name, spec)| spec.all_steps().map(move |step| (name, step)));
+    let Some((workflow, step)) = steps().find(|(_, step)| step.action.deletes()) else { return };
+    let written =
+        |bucket: &BucketSpec| steps().any(|(_, step)| step.action.to().is_some_and(|to| to.value == bucket.name));
+    let source = |bucket: &BucketSpec| bucket.watch.is_some() || !written(bucket);
+    let all = !buckets.iter().any(source);
+    for bucket in buckets.iter().filter(|bucket| (all || source(bucket)) && !bucket.accept_unpinned_delete) {
+        let Some(what) = bucket.place.cannot_pin_deletes() else { continue };
+        let why = format!(
+            "{what} cannot be bound to what was scanned, and step {:?} of workflow {workflow} deletes: an upload that \
+             lands in between is lost, unscanned. Write keep_source = true there, or accept_unpinned_delete = true here",
+            step.name
+        );
+        reader.note(Severity::Mistake, bucket.at, &format!("buckets.{}", bucket.name), why, false);
+    }
+}
+
 /// Nothing is left to act on behind a delete.
 fn order(reader: &Reader<'_>, spec: &WorkflowSpec) {
     let mut deleted = false;

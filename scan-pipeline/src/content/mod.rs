@@ -19,6 +19,7 @@
 
 mod budget;
 mod spool;
+mod spooldir;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

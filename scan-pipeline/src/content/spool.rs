@@ -8,10 +8,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
-use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, timeout_at};
 
+use super::spooldir::Home;
 use super::{Budget, Content, Reservation, StreamError, blocking};
 use crate::model::ContentDigest;
 use crate::{Error, ErrorKind, Result};
@@ -30,7 +30,7 @@ pub struct SpoolOptions {
     pub memory_threshold: u64,
     /// Longest time in which nothing comes. Default 30 seconds.
     pub stall_timeout: Duration,
-    /// Longest time for one content in all. Default one hour.
+    /// Longest time for one content in all, writing it to disk included. Default one hour.
     pub max_time: Duration,
     /// Where temporary files go. Default the system's directory for them (`TMPDIR`).
     pub dir: Option<PathBuf>,
@@ -56,13 +56,13 @@ pub struct Spool {
     options: SpoolOptions,
     budget: Budget,
     /// Made for the first content that goes to disk.
-    dir: Arc<tokio::sync::OnceCell<TempDir>>,
+    home: Arc<Home>,
 }
 
 impl Spool {
     /// A spool with these options, whose contents in memory count against `budget`.
     pub fn new(options: SpoolOptions, budget: Budget) -> Self {
-        Self { options, budget, dir: Arc::default() }
+        Self { options, budget, home: Arc::default() }
     }
 
     /// The options.
@@ -93,10 +93,11 @@ impl Spool {
         }
         let mut taker = Taker::new(self, announced);
         let started = Instant::now();
+        let deadline = started + self.options.max_time.min(FAR);
         let mut progress = started;
         let mut stream = pin!(stream);
         loop {
-            let limit = (progress + self.options.stall_timeout.min(FAR)).min(started + self.options.max_time.min(FAR));
+            let limit = (progress + self.options.stall_timeout.min(FAR)).min(deadline);
             let part = match timeout_at(limit, stream.next()).await {
                 Err(_) => return Err(self.too_slow(taker.size, started)),
                 Ok(None) => break,
@@ -121,13 +122,18 @@ impl Spool {
             if size > self.options.max_size {
                 return Err(self.too_large(&format!("more than {} bytes came", self.options.max_size)));
             }
-            taker.take(part).await?;
+            // A disk may be as slow as a sender.
+            match timeout_at(deadline, taker.take(part)).await {
+                Ok(taken) => taken?,
+                Err(_) => return Err(self.too_slow(size, started)),
+            }
         }
         if let Some(announced) = announced.filter(|announced| *announced != taker.size) {
             let why = format!("ended after {} of the {announced} bytes that were announced", taker.size);
             return Err(Error::new(ErrorKind::Truncated, why));
         }
-        taker.finish().await
+        let size = taker.size;
+        timeout_at(deadline, taker.finish()).await.unwrap_or_else(|_| Err(self.too_slow(size, started)))
     }
 
     fn too_large(&self, what: &str) -> Error {
@@ -147,20 +153,12 @@ impl Spool {
     /// A file without a name, in a directory that only we may enter.
     async fn temporary_file(&self) -> Result<tokio::fs::File> {
         let parent = self.options.dir.clone().unwrap_or_else(std::env::temp_dir);
-        let make = {
-            let parent = parent.clone();
-            move || {
-                tempfile::Builder::new()
-                    .prefix("scan-pipeline-spool-")
-                    .tempdir_in(parent)
-                    .map_err(|why| Error::io("the directory for temporary files could not be made", why))
-            }
+        let home = Arc::clone(&self.home);
+        let open = move || {
+            home.file(&parent)
+                .map_err(|why| Error::io("a temporary file could not be made", why).about(parent.display().to_string()))
         };
-        let about = |error: Error| error.about(parent.display().to_string());
-        let dir = self.dir.get_or_try_init(|| blocking(make)).await.map_err(about)?.path().to_owned();
-        let open =
-            move || tempfile::tempfile_in(dir).map_err(|why| Error::io("a temporary file could not be made", why));
-        Ok(tokio::fs::File::from_std(blocking(open).await.map_err(about)?))
+        blocking(open).await.map(tokio::fs::File::from_std)
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Delete {}
 ///   [`Gone`](super::HandlerErrorKind::Gone) or [`Superseded`](super::HandlerErrorKind::Superseded). On a later attempt
 ///   it counts as done, since an attempt before may have deleted it without living to say so; the output's `found`
 ///   says which.
+/// - A bucket that cannot delete just that state is a fatal error, unless that was accepted
+///   ([`Buckets::accept_unpinned_delete`](crate::objects::Buckets::accept_unpinned_delete)).
 ///
 /// ```
 /// use scan_pipeline::handler::delete;
@@ -35,10 +37,15 @@ impl ResultHandler for Delete {
         "delete"
     }
 
+    fn deletes(&self) -> bool {
+        true
+    }
+
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError> {
         let Some(object) = step.object(scanned) else {
             return Ok(StepOutput::skipped("there is no object to delete"));
         };
+        step.buckets.check_delete(object)?;
         let found = match step.buckets.of(object)?.delete(object).await {
             Ok(()) => "there",
             Err(error) if step.attempt > 1 => match error.kind() {

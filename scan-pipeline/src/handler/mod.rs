@@ -62,6 +62,17 @@ pub trait ResultHandler: Send + Sync + 'static {
         None
     }
 
+    /// Whether it deletes the object where it is, itself or as the end of a move. A pipeline then refuses buckets that
+    /// cannot delete just the state that was scanned; [`Buckets::check_delete`] is what the handler asks.
+    fn deletes(&self) -> bool {
+        false
+    }
+
+    /// The bucket that it writes objects to, by short name or address.
+    fn writes_to(&self) -> Option<&str> {
+        None
+    }
+
     /// Has its effect, once for all calls with one key.
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError>;
 }

@@ -117,6 +117,10 @@ impl ResultHandler for RecordTo {
         "record-to"
     }
 
+    fn writes_to(&self) -> Option<&str> {
+        Some(&self.bucket)
+    }
+
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError> {
         let body = Body {
             schema: RECORD_SCHEMA,

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{HandlerError, ResultHandler, Scanned, StepContext, StepOutput, Vocabulary};
+use crate::ErrorKind;
 
 /// A handler made by [`tag`].
 #[derive(Debug, Clone, Default)]
@@ -15,7 +16,8 @@ pub struct Tag {
 /// Makes a handler that writes the verdict on the object as tags, pinned to the state that was scanned.
 ///
 /// The user's tags stay. On a bucket without versions tagging cannot be conditional: a reader may see the tag on newer
-/// bytes for a moment, before it is taken off again. Copying to another bucket with
+/// bytes for a moment, before it is taken off again; if the process dies in that moment, until the next attempt. That one
+/// takes off what it would have written, even where the newer bytes have it in their own right. Copying to another bucket with
 /// [`relocate`](super::relocate()) has no such moment.
 ///
 /// - What is no object (an upload) is skipped, and so is one that an earlier step has deleted.
@@ -68,9 +70,19 @@ impl ResultHandler for Tag {
                 format!("{object}: the bucket has no tags; record the verdict elsewhere, or make the step optional()");
             return Err(HandlerError::fatal(why));
         }
-        let there = bucket.tags(object).await?;
-        let ours = self.vocabulary.tags_over(scanned, &there);
-        let set = bucket.set_tags(object, &ours).await?;
+        let tagged = async {
+            let there = bucket.tags(object).await?;
+            let ours = self.vocabulary.tags_over(scanned, &there);
+            bucket.set_tags(object, &ours).await.map(|set| (ours, set))
+        };
+        let (ours, set) = match tagged.await {
+            // The call before may have ended between the tags and the look at what they have hit.
+            Err(why) if why.kind() == ErrorKind::Superseded && step.attempt > 1 => {
+                bucket.take_back_tags(object, &self.vocabulary.tags(scanned)).await?;
+                return Err(why.into());
+            }
+            tagged => tagged?,
+        };
         // Names are cut and cleaned on their way, so they are looked up by place, not by name.
         let lost = |name: &str| {
             crate::model::Tags::from([(name, "")])

@@ -32,6 +32,10 @@ impl Store for Guarded<dyn Store> {
         self.breaker.call(self.inner.claim(request)).await
     }
 
+    async fn reopen(&self, request: &ClaimRequest) -> Result<Claim> {
+        self.breaker.call(self.inner.reopen(request)).await
+    }
+
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         self.breaker.call(self.inner.commit(lease, changes)).await
     }
@@ -85,6 +89,10 @@ impl ObjectOps for Guarded<dyn ObjectOps> {
 
     async fn set_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<TagsSet> {
         self.breaker.call(self.inner.set_tags(object, ours)).await
+    }
+
+    async fn take_back_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<()> {
+        self.breaker.call(self.inner.take_back_tags(object, ours)).await
     }
 
     async fn put(&self, key: &str, content: &Content, options: &PutOptions) -> Result<ObjectRef> {

@@ -31,7 +31,7 @@ mod s3;
 mod tests;
 mod transfer;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -74,6 +74,14 @@ pub trait ObjectOps: fmt::Debug + Send + Sync + 'static {
     /// taken off again before the answer is [`ErrorKind::Superseded`].
     async fn set_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<TagsSet>;
 
+    /// Takes tags off that an earlier [`set_tags`](Self::set_tags) of the same may have put on the state that took the
+    /// place of this one: for a caller who does not know how that call ended. Where `ours` are not what is there, nothing
+    /// is changed. Where tags cannot hit another state there is nothing to do, which is the default.
+    async fn take_back_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<()> {
+        let _ = (object, ours);
+        Ok(())
+    }
+
     /// Writes a new object and gives its pinned reference. It is replaced in one step, or not at all.
     async fn put(&self, key: &str, content: &Content, options: &PutOptions) -> Result<ObjectRef>;
 
@@ -102,7 +110,8 @@ pub struct Caps {
     pub versions: bool,
     /// Objects can have tags.
     pub tags: bool,
-    /// A delete can be made conditional on the etag, or names a version.
+    /// A delete can be made conditional on the etag, or names a version. Where it cannot, handlers delete nothing unless
+    /// that is accepted ([`Buckets::accept_unpinned_delete`]).
     pub pinned_delete: bool,
     /// Objects appear whole. Where they do not (a directory that others write to), one may still be growing when it is
     /// first seen; a pipeline then waits until it has not changed for a while.
@@ -237,6 +246,8 @@ pub trait TagStore: fmt::Debug + Send + Sync + 'static {
 pub struct Buckets {
     by_url: BTreeMap<BucketUrl, Arc<dyn ObjectOps>>,
     names: BTreeMap<String, BucketUrl>,
+    /// Those from which may be deleted although a delete cannot be pinned there.
+    unpinned: BTreeSet<BucketUrl>,
 }
 
 impl Buckets {
@@ -277,6 +288,34 @@ impl Buckets {
     /// As [`get`](Self::get).
     pub fn of(&self, object: &ObjectRef) -> Result<&Arc<dyn ObjectOps>> {
         self.get(object.bucket.as_str())
+    }
+
+    /// Lets handlers delete from a bucket that cannot delete just the state that was scanned ([`Caps::pinned_delete`]): an
+    /// upload that lands between the last look and the delete is lost, and nobody has scanned it.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn accept_unpinned_delete(&mut self, name_or_url: &str) -> Result<()> {
+        let url = self.get(name_or_url)?.url().clone();
+        self.unpinned.insert(url);
+        Ok(())
+    }
+
+    /// What a handler asks before it deletes, or does anything that ends with a delete.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Config`] when the bucket cannot delete just this state, and nobody has accepted that.
+    pub fn check_delete(&self, object: &ObjectRef) -> Result<()> {
+        let bucket = self.of(object)?;
+        if bucket.caps().pinned_delete || self.unpinned.contains(bucket.url()) {
+            return Ok(());
+        }
+        let why = "the bucket cannot delete just the state that was scanned: an upload that lands in between would be lost, \
+                   and never scanned. Keep the source, let the bucket keep versions, or accept it with \
+                   accept_unpinned_delete";
+        Err(Error::new(ErrorKind::Config, why).about(object.to_string()))
     }
 
     /// The same object in the bucket that is set up for it, for an object that somebody else names: an
@@ -343,7 +382,7 @@ impl Buckets {
     #[must_use]
     pub fn wrapped(&self, mut wrap: impl FnMut(&Arc<dyn ObjectOps>) -> Arc<dyn ObjectOps>) -> Self {
         let by_url = self.by_url.iter().map(|(url, bucket)| (url.clone(), wrap(bucket))).collect();
-        Self { by_url, names: self.names.clone() }
+        Self { by_url, names: self.names.clone(), unpinned: self.unpinned.clone() }
     }
 
     /// Short names and buckets.

@@ -10,6 +10,7 @@ use super::{Pipeline, Shared};
 use crate::content::{Budget, Spool, SpoolOptions};
 use crate::engine::{Engine, VerdictCache};
 use crate::health::{Guarded, Health};
+use crate::model::ObjectRef;
 use crate::objects::{Buckets, ObjectOps};
 use crate::policy::Policy;
 use crate::store::Store;
@@ -21,6 +22,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct PipelineBuilder {
     engine: Option<Arc<dyn Engine>>,
     buckets: Buckets,
+    /// Buckets for which [`Buckets::accept_unpinned_delete`] is to be said.
+    unpinned: Vec<String>,
     policy: Policy,
     store: Option<Arc<dyn Store>>,
     spool: SpoolOptions,
@@ -76,6 +79,15 @@ impl PipelineBuilder {
     #[must_use]
     pub fn bucket(mut self, name: impl Into<String>, bucket: Arc<dyn ObjectOps>) -> Self {
         self.buckets.insert(name, bucket);
+        self
+    }
+
+    /// Lets handlers delete from a bucket that cannot delete just the state that was scanned
+    /// ([`Caps::pinned_delete`](crate::objects::Caps)): an upload that lands between the last look and the delete is lost,
+    /// and nobody has scanned it. Without this word a pipeline with such a bucket and such a handler is refused.
+    #[must_use]
+    pub fn accept_unpinned_delete(mut self, bucket: impl Into<String>) -> Self {
+        self.unpinned.push(bucket.into());
         self
     }
 
@@ -179,12 +191,17 @@ impl PipelineBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`] when there is no engine or no store, when a workflow cannot be, or a limit is zero.
-    pub fn build(self) -> Result<Pipeline> {
+    /// [`ErrorKind::Config`] when there is no engine or no store, when a workflow cannot be, when one deletes from a bucket
+    /// that cannot delete just what was scanned, or a limit is zero.
+    pub fn build(mut self) -> Result<Pipeline> {
         let missing = |what: &str| Error::new(ErrorKind::Config, format!("a pipeline needs {what}"));
         let engine = self.engine.ok_or_else(|| missing("an engine"))?;
         let store = self.store.ok_or_else(|| missing("a store"))?;
         self.policy.check()?;
+        for name in &self.unpinned {
+            self.buckets.accept_unpinned_delete(name)?;
+        }
+        check_deletes(&self.policy, &self.buckets)?;
         if self.options.concurrency == 0 || self.options.concurrency > Semaphore::MAX_PERMITS {
             return Err(missing("a concurrency of at least 1"));
         }
@@ -226,6 +243,28 @@ impl PipelineBuilder {
             }),
         })
     }
+}
+
+/// Refuses to delete from where objects come from, if it might hit what nobody has scanned. Objects may come from every
+/// bucket that nothing is written to; handlers ask once more about the object at hand.
+fn check_deletes(policy: &Policy, buckets: &Buckets) -> Result<()> {
+    let steps =
+        || policy.workflows().flat_map(|workflow| workflow.root().steps().into_iter().map(move |s| (workflow, s)));
+    let Some((workflow, step)) = steps().find(|(_, step)| step.handler.deletes()) else { return Ok(()) };
+    let written = |bucket: &dyn ObjectOps| {
+        let target = |name: &str| buckets.get(name).is_ok_and(|target| target.url() == bucket.url());
+        steps().any(|(_, step)| step.handler.writes_to().is_some_and(target))
+    };
+    let nothing_else = buckets.iter().all(|(_, bucket)| written(&**bucket));
+    for (name, bucket) in buckets.iter().filter(|(_, bucket)| nothing_else || !written(&***bucket)) {
+        buckets.check_delete(&ObjectRef::new(bucket.url().clone(), "")).map_err(|why| {
+            let about = format!("bucket {name}, workflow {}, step {}", workflow.name(), step.name);
+            Error::new(ErrorKind::Config, "objects cannot be deleted as safely as is to be")
+                .with_source(why)
+                .about(about)
+        })?;
+    }
+    Ok(())
 }
 
 /// A name for this process that people recognise and that no other has.

@@ -10,7 +10,7 @@ use super::{Pipeline, Round, ended};
 use crate::handler::Scanned;
 use crate::model::{Report, Timestamp};
 use crate::store::{Changes, LeaseChange, NewAudit, TaskRecord, TaskState};
-use crate::workflow::{Ended, Runner, Workflow, place_before};
+use crate::workflow::{Ended, Runner, Workflow, has_moved, place_before};
 use crate::{Error, ErrorKind, Result};
 
 /// The note about a task that no workflow follows.
@@ -79,15 +79,28 @@ impl Pipeline {
             let around = (&shared.buckets, &shared.health);
             Runner::new(workflow, scanned, store, around, shared.options.patience, &record.steps)
         };
-        let first = runner(workflow);
+        // The workflow for fatal errors comes last in a task's life, but for one that was retried since.
+        let astray = workflow.fatal().is_some_and(|fatal| has_moved(fatal, &record.steps));
+        let mut first = runner(workflow);
+        if astray {
+            first = first.with_object_at(record.place.clone());
+        }
+        let before = first.place();
         match (first.run(place_before(workflow, &record.steps)).await?, workflow.fatal()) {
-            (Ended::Failed(why), Some(fatal)) => match runner(fatal).run(first.place()).await? {
-                Ended::Waiting(next_at) => Ok(Ended::Waiting(next_at)),
-                Ended::Done(_) => Ok(Ended::Failed(why)),
-                Ended::Failed(also) | Ended::Superseded(also) | Ended::Gone(also) => {
-                    Ok(Ended::Failed(format!("{why}; and in {}: {also}", fatal.name())))
+            (Ended::Failed(why), Some(fatal)) => {
+                let after = first.place();
+                let mut last = runner(fatal);
+                if astray {
+                    last = last.with_object_at(if after == before { record.place.clone() } else { after.clone() });
                 }
-            },
+                match last.run(after).await? {
+                    Ended::Waiting(next_at) => Ok(Ended::Waiting(next_at)),
+                    Ended::Done(_) => Ok(Ended::Failed(why)),
+                    Ended::Failed(also) | Ended::Superseded(also) | Ended::Gone(also) => {
+                        Ok(Ended::Failed(format!("{why}; and in {}: {also}", fatal.name())))
+                    }
+                }
+            }
             (ended, _) => Ok(ended),
         }
     }

@@ -265,13 +265,6 @@ impl Pipeline {
                     if object.version.is_none()
                         && (record.place != Place::Here
                             || matches!(record.state, TaskState::Superseded | TaskState::Gone)) => {}
-                // The one after it may have been worked on since.
-                Claim::Finished(record) if record.state == TaskState::Dead => {
-                    let next = TaskId::of(&object, incarnation + 1);
-                    if self.shared.store.task(next).await?.is_none() {
-                        return Ok(ended(*record, true));
-                    }
-                }
                 Claim::Finished(record) if let Some(mark) = self.mark(&record, again) => {
                     let claim = self.claim(TaskId::again(&object, &mark), &object).await?;
                     return self.claimed(claim, &object, permit).await;
@@ -321,13 +314,16 @@ impl Pipeline {
     }
 
     async fn claim(&self, id: TaskId, object: &ObjectRef) -> Result<Claim> {
+        self.shared.store.claim(&self.request(id, object)?).await
+    }
+
+    fn request(&self, id: TaskId, object: &ObjectRef) -> Result<ClaimRequest> {
         // Its tasks wait until their bucket is set up again, or for the pipeline that has it.
         if object.bucket.scheme() != UPLOAD_SCHEME {
             self.shared.buckets.of(object)?;
         }
         let ttl = self.shared.options.lease;
-        let request = ClaimRequest { id, object: object.clone(), owner: self.shared.owner.clone(), ttl };
-        self.shared.store.claim(&request).await
+        Ok(ClaimRequest { id, object: object.clone(), owner: self.shared.owner.clone(), ttl })
     }
 
     fn held(&self, lease: crate::store::Lease, permit: &Permit) -> Held {

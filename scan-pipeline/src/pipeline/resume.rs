@@ -1,7 +1,7 @@
 //! Taking up what was left in the middle, and what failed for good.
 
-use super::{MOST_INCARNATIONS, Pipeline, Processed, Round, UPLOAD_SCHEME};
-use crate::model::{ObjectRef, TaskId};
+use super::{Pipeline, Processed, Round, UPLOAD_SCHEME};
+use crate::model::TaskId;
 use crate::store::{Claim, TaskFilter, TaskRecord, TaskState};
 use crate::{Error, ErrorKind, Result};
 
@@ -70,7 +70,10 @@ impl Pipeline {
         }
     }
 
-    /// Works on a task that failed for good once more, as a task of its own: after the cause was removed.
+    /// Goes on with a task that failed for good, where it stopped: after the cause was removed. It is the same task, so
+    /// that what is done stays done, the object is where its steps have put it, and handlers are called with the same
+    /// idempotency keys. Steps that failed have their attempts anew; where it was the scan that failed, the object is
+    /// scanned.
     ///
     /// # Errors
     ///
@@ -81,27 +84,26 @@ impl Pipeline {
         if record.state != TaskState::Dead {
             return Err(about(&format!("is {} and not dead, so there is nothing to retry", record.state)));
         }
-        if record.object.bucket.scheme() == UPLOAD_SCHEME {
+        if record.object.bucket.scheme() == UPLOAD_SCHEME && record.report.is_none() {
             return Err(about("was an upload, whose bytes are gone: upload it again"));
         }
-        // What became of the ones before it was another's story.
-        let failed = (0..MOST_INCARNATIONS).find(|incarnation| TaskId::of(&record.object, *incarnation) == task);
-        self.process_again(record.object, failed.unwrap_or_default()).await
-    }
-
-    async fn process_again(&self, object: ObjectRef, failed: u32) -> Result<Processed> {
-        let permit = self.permit().await?;
-        for incarnation in failed + 1..MOST_INCARNATIONS {
-            match self.claim(TaskId::of(&object, incarnation), &object).await? {
-                Claim::Finished(record) if record.state == TaskState::Dead => {}
-                claim => match self.claimed(claim, &object, &permit).await? {
-                    Round::Ended(done) => return Ok(*done),
-                    Round::Known(known) => return Err(known.into()),
-                    Round::Superseded | Round::Alone => break,
-                },
+        let object = record.object;
+        let mut permit = self.permit().await?;
+        loop {
+            let claim = self.shared.store.reopen(&self.request(task, &object)?).await?;
+            match self.claimed(claim, &object, &permit).await? {
+                Round::Ended(done) => return Ok(*done),
+                Round::Known(known) => return Err(known.into()),
+                Round::Alone => {
+                    drop(permit);
+                    permit = self.permit_alone().await?;
+                }
+                // What took its place is another task.
+                Round::Superseded => {
+                    drop(permit);
+                    return self.process(object.unpinned()).await;
+                }
             }
         }
-        drop(permit);
-        self.process(object.unpinned()).await
     }
 }

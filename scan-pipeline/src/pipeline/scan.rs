@@ -78,7 +78,7 @@ impl Pipeline {
                 return Ok((report, None));
             }
             if shared.options.durable_cache
-                && let Some(stored) = shared.store.cached(&key).await?
+                && let Some(stored) = self.remembered(&key).await?
                 && let Some(report) = shared.cache.admit(&key, content, name, stored)
             {
                 return Ok((report, None));
@@ -90,6 +90,17 @@ impl Pipeline {
         let report = honest(self.guarded(content, &context).await?, content)?;
         let durable = shared.cache.insert(content, name, &report).filter(|_| shared.options.durable_cache);
         Ok((report, durable))
+    }
+
+    /// A verdict that the store remembers. One that cannot be read any more is none: the scan gives it anew.
+    async fn remembered(&self, key: &CacheKey) -> Result<Option<CachedReport>> {
+        match self.shared.store.cached(key).await {
+            Err(why) if why.kind() == ErrorKind::Corrupt => {
+                tracing::warn!(sha256 = %key.sha256, error = %why, "a remembered verdict cannot be read; scanning anew");
+                Ok(None)
+            }
+            stored => stored,
+        }
     }
 
     /// The engine's scan, which neither panics nor goes on for ever: who wrote the engine may not have kept to that.

@@ -7,7 +7,8 @@
 //! - **Fenced.** Each claim of a task has a higher fence. A commit with a stale one changes nothing and fails with
 //!   [`ErrorKind::Fenced`]. A lease that ran out may be claimed by anyone.
 //! - **A lease that was given back is gone.** A commit with it is refused like one with a stale fence.
-//! - **Terminal is terminal.** A task that is done, superseded, gone or dead is never claimed and never written again.
+//! - **Terminal is terminal.** A task that is done, superseded, gone or dead is never claimed and never written again; but
+//!   for a dead one that [`Store::reopen`] takes, which is in the log as `task.retried`.
 //! - **No end without its entry.** A commit that brings a task to a terminal state carries an audit entry of the kind
 //!   `task.<state>` ([`NewAudit::task`]), or is refused with [`ErrorKind::InvalidInput`]
 //!   ([`Changes::check`]).
@@ -53,6 +54,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// of a task that waits for its scan counts as an attempt, and its scan has begun with it
     /// ([`TaskState::Scanning`]). While a task's `next_at` lies ahead nobody gets it.
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim>;
+
+    /// As [`claim`](Self::claim), and takes a task that is dead as well. It goes on where it stopped: one that has a
+    /// workflow is [`TaskState::Handling`] again, with its report, its place and the steps that are done; its other steps
+    /// have their attempts anew ([`StepRecord::begin_anew`]). One that has none is scanned, as if for the first time. The
+    /// same transaction writes the audit entry ([`NewAudit::retried`]).
+    async fn reopen(&self, request: &ClaimRequest) -> Result<Claim>;
 
     /// Writes what happened, all of it or nothing, and says when: the task's new [`TaskRecord::updated`].
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp>;
@@ -242,6 +249,16 @@ pub struct StepRecord {
     pub next_at: Option<Timestamp>,
     /// When it last changed.
     pub updated: Timestamp,
+}
+
+impl StepRecord {
+    /// What becomes of a step whose task is opened again: one that is done stays so, any other one may be tried as often
+    /// as a new one. What it failed of last stays to be read.
+    pub fn begin_anew(&mut self) {
+        if self.state != StepState::Done {
+            (self.state, self.attempt, self.next_at) = (StepState::Waiting, 0, None);
+        }
+    }
 }
 
 /// What a commit writes. `None` leaves as it is.

@@ -77,6 +77,10 @@ impl Store for CrashingStore {
         self.passing(self.inner.claim(request)).await
     }
 
+    async fn reopen(&self, request: &ClaimRequest) -> Result<Claim> {
+        self.passing(self.inner.reopen(request)).await
+    }
+
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         self.passing(self.inner.commit(lease, changes)).await
     }

@@ -139,6 +139,10 @@ impl ObjectOps for Interleaved {
         self.around(Op::SetTags, self.inner.set_tags(object, ours)).await
     }
 
+    async fn take_back_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<()> {
+        self.around(Op::SetTags, self.inner.take_back_tags(object, ours)).await
+    }
+
     async fn put(&self, key: &str, content: &Content, options: &PutOptions) -> Result<ObjectRef> {
         self.around(Op::Put, self.inner.put(key, content, options)).await
     }

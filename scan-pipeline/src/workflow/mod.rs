@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::handler::ResultHandler;
 use crate::{Error, ErrorKind, Result};
 
-pub(crate) use run::{Ended, Runner, place_before};
+pub(crate) use run::{Ended, Runner, has_moved, place_before};
 pub use show::{Run, RunNode};
 
 /// A tree of named steps.

@@ -27,6 +27,8 @@ pub(crate) struct Runner<'a> {
     pub(crate) health: &'a Health,
     /// A back-off up to this long is waited for here; a longer one ends the run until then.
     pub(crate) patience: Duration,
+    /// Where the object is now, where the order of the steps does not tell.
+    moved: Option<Place>,
     /// What is known of the steps, by name.
     journal: Mutex<BTreeMap<String, StepRecord>>,
 }
@@ -95,7 +97,14 @@ impl<'a> Runner<'a> {
     ) -> Self {
         let ours = steps.iter().filter(|record| record.workflow == workflow.name());
         let journal = Mutex::new(ours.map(|record| (record.step.clone(), record.clone())).collect());
-        Self { workflow, scanned, store, lease, buckets, health, patience, journal }
+        Self { workflow, scanned, store, lease, buckets, health, patience, moved: None, journal }
+    }
+
+    /// Says where the object is now. Steps that are called act on it there, whatever those before them have done with it
+    /// once.
+    pub(crate) fn with_object_at(mut self, place: Place) -> Self {
+        self.moved = Some(place);
+        self
     }
 
     /// Does what is left to do.
@@ -104,7 +113,7 @@ impl<'a> Runner<'a> {
     ///
     /// The journal could not be written: the lease is lost, or the store is in trouble.
     pub(crate) async fn run(&self, place: Place) -> Result<Ended, Error> {
-        let seen = Seen { outputs: BTreeMap::new(), place };
+        let seen = Seen { outputs: BTreeMap::new(), place: self.moved.clone().unwrap_or(place) };
         let stop = match self.branch(self.workflow.root(), seen).await {
             Ok(seen) => return Ok(Ended::Done(seen.place)),
             Err(stop) => stop,
@@ -135,11 +144,15 @@ impl<'a> Runner<'a> {
             for node in &branch.0 {
                 match node {
                     Node::Step(step) => {
+                        let was_done = self.known(step).state == StepState::Done;
                         let output = self.step(step, &seen).await?;
-                        seen.place = output.place.clone().unwrap_or(seen.place);
+                        if !(was_done && self.moved.is_some()) {
+                            seen.place = output.place.clone().unwrap_or(seen.place);
+                        }
                         seen.outputs.insert(step.name.clone(), output);
                     }
                     Node::Parallel(branches) => {
+                        let before = seen.place.clone();
                         let ends = join_all(branches.iter().map(|branch| self.branch(branch, seen.clone()))).await;
                         let mut stops = Vec::new();
                         for end in ends {
@@ -147,7 +160,7 @@ impl<'a> Runner<'a> {
                                 Ok(end) => {
                                     seen.outputs.extend(end.outputs);
                                     // The last branch that moved it says where it is.
-                                    if end.place != Place::Here {
+                                    if end.place != before {
                                         seen.place = end.place;
                                     }
                                 }
@@ -313,6 +326,12 @@ impl<'a> Runner<'a> {
         journal.insert(record.step.clone(), record.clone());
         Ok(())
     }
+}
+
+/// Whether steps of a workflow have moved or deleted the object.
+pub(crate) fn has_moved(workflow: &Workflow, steps: &[StepRecord]) -> bool {
+    let moves = |step: &StepRecord| step.output.as_ref().is_some_and(|output| output.place.is_some());
+    steps.iter().any(|step| step.workflow == workflow.name() && moves(step))
 }
 
 /// Where steps that are no part of the workflow have put the object: those of another one that was set up before, or

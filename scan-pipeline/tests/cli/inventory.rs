@@ -21,7 +21,7 @@ fn config(server: &Running) -> String {
     let s3 = |name: &str| {
         format!(
             "{name} = {{ url = \"s3://{name}\", endpoint = \"{}\", region = \"{}\", access_key = \"{}\", \
-             secret_key = \"${{SECRET}}\" }}\n",
+             secret_key = \"${{SECRET}}\", conditional_delete = true }}\n",
             server.endpoint(),
             server.region(),
             server.access_key()

@@ -78,3 +78,25 @@ fn wrong_arguments_say_what_to_do() {
     }
     assert!(!scene.has("missing.db"), "looking makes nothing");
 }
+
+#[test]
+fn a_retry_goes_on_behind_what_is_done() {
+    let scene = Scene::new();
+    std::fs::write(scene.path("infected/letter.txt"), "somebody else's").expect("written");
+    let further = "to = \"clean\"\n[[workflow.release.steps]]\ndo = \"relocate\"\nname = \"further\"\nto = \"infected\"\n\
+                   on_conflict = \"fail\"\nretry = { attempts = 1 }";
+    scene.edit("to = \"clean\"", further);
+    assert_eq!(scene.run_once().code, 1);
+    let id = scene.task("letter.txt");
+    assert!(scene.has("clean/letter.txt") && !scene.has("quarantine/letter.txt"));
+    let retry = || scene.said(&["tasks", "retry", &id, "--config", "config.toml"]);
+    assert_eq!(retry().code, 1, "the cause is still there");
+    assert!(scene.has("clean/letter.txt"));
+    std::fs::remove_file(scene.path("infected/letter.txt")).expect("removed");
+    let said = retry();
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    assert!(scene.has("infected/letter.txt") && !scene.has("clean/letter.txt"), "{}", said.out);
+    assert_eq!(scene.task("letter.txt"), id, "it is the same task");
+    let verified = scene.said(&["audit", "verify", "--store", "state.db"]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+}

@@ -125,6 +125,10 @@ impl Store for Mortal<dyn Store> {
         self.0.around("claim", self.1.claim(request)).await
     }
 
+    async fn reopen(&self, request: &ClaimRequest) -> Result<Claim> {
+        self.0.around("claim", self.1.reopen(request)).await
+    }
+
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         let point = match &changes {
             changes if changes.state.is_some_and(|state| state.is_terminal()) => "commit end",

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -28,17 +28,24 @@ use crate::common::{Count, engine, quick};
 
 const DIR: &str = "SCAN_PIPELINE_CRASH_DIR";
 const AT: &str = "SCAN_PIPELINE_CRASH_AT";
-const LEASE: Duration = Duration::from_millis(300);
+pub(crate) const LEASE: Duration = Duration::from_millis(300);
 const OBJECTS: [(&str, &str); 3] = [("a.txt", "fine"), ("b.txt", "infected"), ("sub/c.txt", "locked")];
 
 /// Passed so far, and at which of them to die.
 #[derive(Debug, Clone)]
-struct Points {
+pub(crate) struct Points {
     passed: Arc<AtomicU32>,
     deadly: u32,
 }
 
 impl Points {
+    /// The folder of this process and its points, if it is a child.
+    pub(crate) fn of_child() -> Option<(PathBuf, Self)> {
+        let dir = PathBuf::from(std::env::var_os(DIR)?);
+        let deadly = std::env::var(AT).ok().and_then(|at| at.parse().ok()).unwrap_or(0);
+        Some((dir, Self { passed: Arc::default(), deadly }))
+    }
+
     fn pass(&self) {
         if self.passed.fetch_add(1, Ordering::SeqCst) + 1 == self.deadly {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
@@ -58,12 +65,16 @@ impl Points {
 }
 
 #[derive(Debug)]
-struct Mortal(Points, SqliteStore);
+pub(crate) struct Mortal(pub(crate) Points, pub(crate) SqliteStore);
 
 #[async_trait]
 impl Store for Mortal {
     async fn claim(&self, request: &ClaimRequest) -> Result<Claim> {
         self.0.around(self.1.claim(request)).await
+    }
+
+    async fn reopen(&self, request: &ClaimRequest) -> Result<Claim> {
+        self.0.around(self.1.reopen(request)).await
     }
 
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
@@ -92,7 +103,7 @@ impl Store for Mortal {
 }
 
 /// A bucket with a point before and after each call that reads contents or changes anything.
-fn mortal(bucket: LocalBucket, points: &Points) -> Arc<dyn ObjectOps> {
+pub(crate) fn mortal(bucket: LocalBucket, points: &Points) -> Arc<dyn ObjectOps> {
     let points = points.clone();
     Arc::new(Interleaved::new(Arc::new(bucket), move |_, _, op| {
         if !matches!(op, Op::Stat | Op::Tags | Op::List) {
@@ -154,40 +165,42 @@ fn tag_step() -> scan_pipeline::workflow::Branch {
     Step::new(tag()).into()
 }
 
-/// What the child does: everything that is left to do.
+/// What the child does.
 #[test]
 fn child() {
-    let Some(dir) = std::env::var_os(DIR) else { return };
-    let deadly = std::env::var(AT).ok().and_then(|at| at.parse().ok()).unwrap_or(0);
-    let points = Points { passed: Arc::default(), deadly };
+    let Some((dir, points)) = Points::of_child() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let pipeline = pipeline(Path::new(&dir), &points).await;
-        let started = Instant::now();
-        loop {
-            let resumed = pipeline.resume().await.expect("readable");
-            let events: Vec<_> = pipeline.process_prefix("quarantine").expect("a bucket").collect().await;
-            let failed = |event: &Progress| !matches!(event, Progress::Done(done) if done.record.state.is_terminal());
-            // The dead process holds a lease until it runs out; an object that it moved is in no listing.
-            let states = vec![TaskState::Pending, TaskState::Scanning, TaskState::Handling];
-            let left = TaskFilter { states, ..TaskFilter::default() };
-            let left = pipeline.store().tasks(&left).await.expect("readable");
-            if left.is_empty() && !events.iter().any(failed) {
-                break;
-            }
-            assert!(started.elapsed() < Duration::from_secs(60), "{:?} {events:?} {left:?}", resumed.errors);
-            tokio::time::sleep(LEASE / 10).await;
-        }
-        pipeline.drain().await;
-    });
+    runtime.block_on(async { finish(&pipeline(&dir, &points).await).await });
 }
 
-fn run_child(dir: &Path, at: u32) -> ExitStatus {
+/// Does everything that is left to do.
+pub(crate) async fn finish(pipeline: &Pipeline) {
+    let started = Instant::now();
+    loop {
+        let resumed = pipeline.resume().await.expect("readable");
+        let events: Vec<_> = pipeline.process_prefix("quarantine").expect("a bucket").collect().await;
+        let failed = |event: &Progress| !matches!(event, Progress::Done(done) if done.record.state.is_terminal());
+        // The dead process holds a lease until it runs out; an object that it moved is in no listing.
+        let states = vec![TaskState::Pending, TaskState::Scanning, TaskState::Handling];
+        let left = TaskFilter { states, ..TaskFilter::default() };
+        let left = pipeline.store().tasks(&left).await.expect("readable");
+        if left.is_empty() && !events.iter().any(failed) {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?} {events:?} {left:?}", resumed.errors);
+        tokio::time::sleep(LEASE / 10).await;
+    }
+    pipeline.drain().await;
+}
+
+/// Runs a test of this program as a process of its own that dies at this point.
+pub(crate) fn run_child(test: &str, dir: &Path, at: u32, variables: &[(&str, &str)]) -> ExitStatus {
     let this = std::env::current_exe().expect("this program");
     let output = Command::new(this)
-        .args(["--exact", "crash::child", "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
         .env(DIR, dir)
         .env(AT, at.to_string())
+        .envs(variables.iter().copied())
         .output()
         .expect("the child starts");
     let died = std::os::unix::process::ExitStatusExt::signal(&output.status) == Some(9);
@@ -209,9 +222,9 @@ fn everything_happens_once_wherever_the_process_dies() {
         for (key, text) in OBJECTS {
             std::fs::write(dir.path().join("quarantine").join(key), text).expect("written");
         }
-        let survived = run_child(dir.path(), at).success();
+        let survived = run_child("crash::child", dir.path(), at, &[]).success();
         if !survived {
-            assert!(run_child(dir.path(), 0).success());
+            assert!(run_child("crash::child", dir.path(), 0, &[]).success());
         }
         check(dir.path(), at);
         if survived {

@@ -339,6 +339,10 @@ impl Store for Stalls {
         self.0.claim(request).await
     }
 
+    async fn reopen(&self, request: &ClaimRequest) -> Result<Claim> {
+        self.0.reopen(request).await
+    }
+
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         match changes.lease {
             LeaseChange::Extend(_) => std::future::pending().await,

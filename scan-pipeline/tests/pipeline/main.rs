@@ -2,12 +2,19 @@
 
 mod common;
 mod crash;
+#[cfg(all(feature = "cli", feature = "webhook"))]
+mod crash_outside;
 mod findings;
 mod hardening;
 mod interleave;
+#[cfg(feature = "s3")]
+mod interleave_s3;
 mod inventory;
 mod jobs;
 mod objects;
+mod prefix;
+mod refusals;
+mod retry;
 mod uploads;
 mod worker;
 mod workflows;

@@ -143,7 +143,7 @@ async fn a_failed_engine_is_tried_again_and_never_a_verdict() {
     assert!(pipeline.process(object).await.expect("on record").repeated, "dead is dead");
 
     let retried = pipeline.retry(done.record.id).await;
-    assert!(retried.is_err_and(|why| why.is_retryable()), "and a retry is a new task that fails the same way");
+    assert!(retried.is_err_and(|why| why.is_retryable()), "and a retry fails the same way");
     assert_eq!(rig.scans.get(), 4);
     assert_eq!(
         kind(pipeline.retry(scan_pipeline::model::TaskId::of(&done.record.object, 99)).await),

@@ -16,6 +16,7 @@ async fn scripted(fault: Fault) -> (FaultProxy, S3Bucket) {
         .endpoint(proxy.endpoint())
         .credentials("key", "secret", None)
         .versions(false)
+        .conditional_delete(true)
         .keys(S3Keys::Exact)
         .attempts(1)
         .build()

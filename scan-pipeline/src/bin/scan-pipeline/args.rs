@@ -317,7 +317,7 @@ pub(crate) enum TasksCommand {
         #[arg(value_name = "ID", value_parser = task_prefix)]
         id: String,
     },
-    /// Work once more on a task that failed for good, after its cause was removed; needs --config
+    /// Go on with a task that failed for good, where it stopped, after its cause was removed; needs --config
     #[command(after_help = "Exit code: 0 it is through now, 1 it failed again or waits, 2 it cannot be retried.")]
     Retry {
         /// Its id, or the beginning of it

@@ -66,6 +66,8 @@ pub struct Relocate {
 ///   What took its place has a task of its own.
 /// - Without [`keep_source`](Relocate::keep_source) the steps that follow act on the copy.
 /// - A bucket that allows no copy is a fatal error, and the object stays where it is.
+/// - So is a source that cannot delete just the state that was scanned, unless the source is kept or that was accepted
+///   ([`Buckets::accept_unpinned_delete`](crate::objects::Buckets::accept_unpinned_delete)).
 ///
 /// Without [`tags`](Relocate::tags) the copy has the tags that the uploader gave the object, whatever they say.
 ///
@@ -156,10 +158,21 @@ impl ResultHandler for Relocate {
         "relocate"
     }
 
+    fn deletes(&self) -> bool {
+        !self.keep_source
+    }
+
+    fn writes_to(&self) -> Option<&str> {
+        Some(&self.to)
+    }
+
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError> {
         let Some(from) = step.object(scanned) else {
             return Ok(StepOutput::skipped("there is no object to move"));
         };
+        if !self.keep_source {
+            step.buckets.check_delete(from)?;
+        }
         let errand = Errand {
             rule: self,
             scanned,

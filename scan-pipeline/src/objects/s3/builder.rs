@@ -105,8 +105,8 @@ impl S3BucketBuilder {
     }
 
     /// Whether the server honours `If-Match` on a delete, as Amazon's does, which is what
-    /// [`Caps::pinned_delete`](crate::objects::Caps) then says. Default: not at an endpoint of your own; see
-    /// [`S3Bucket::probe_conditional_delete`]. The condition is always sent.
+    /// [`Caps::pinned_delete`](crate::objects::Caps) then says. Default: at an endpoint of your own it is found out, where the
+    /// bucket keeps no versions ([`S3Bucket::probe_conditional_delete`]). The condition is always sent.
     #[must_use]
     pub fn conditional_delete(mut self, honoured: bool) -> Self {
         self.conditional_delete = Some(honoured);
@@ -144,7 +144,7 @@ impl S3BucketBuilder {
     pub async fn build(self) -> Result<S3Bucket> {
         let url = self.address()?;
         let client = self.client().await.map_err(|error| error.about(url.as_str()))?;
-        let conditional_delete = self.conditional_delete.unwrap_or(self.connection.endpoint.is_none());
+        let amazons = self.connection.endpoint.is_none();
         let keys = self.keys.unwrap_or(if self.connection.endpoint.is_some() { S3Keys::Paths } else { S3Keys::Exact });
         let mut inner = Inner {
             client,
@@ -153,7 +153,7 @@ impl S3BucketBuilder {
             url,
             bucket: self.bucket,
             versioning: Versioning::Unknown,
-            conditional_delete,
+            conditional_delete: self.conditional_delete.unwrap_or(amazons),
             part_size: self.part_size,
             copy_threshold: self.copy_threshold,
             copy_part_size: self.copy_part_size,
@@ -163,6 +163,15 @@ impl S3BucketBuilder {
             Some(false) => Versioning::Off,
             None => ask_versioning(&inner).await.map_err(|error| error.about(inner.url.as_str()))?,
         };
+        if self.conditional_delete.is_none() && !amazons {
+            inner.conditional_delete = match inner.versioning {
+                // Each delete names a version then.
+                Versioning::Enabled => false,
+                // A server that ignores the condition would leave a marker of a key that never was.
+                Versioning::Suspended => false,
+                Versioning::Off | Versioning::Unknown => probed(inner.probe_conditional_delete().await)?,
+            };
+        }
         Ok(S3Bucket(Arc::new(inner)))
     }
 
@@ -188,6 +197,14 @@ impl S3BucketBuilder {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .build();
         Ok(aws_sdk_s3::Client::from_conf(config))
+    }
+}
+
+/// Who may not delete need not know how it would go.
+fn probed(answer: Result<bool>) -> Result<bool> {
+    match answer {
+        Err(why) if why.kind() == ErrorKind::Denied => Ok(false),
+        answer => answer,
     }
 }
 

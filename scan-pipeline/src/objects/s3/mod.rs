@@ -222,6 +222,10 @@ impl ObjectOps for S3Bucket {
         self.about(&object.key, self.0.set_tags(object, ours).await)
     }
 
+    async fn take_back_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<()> {
+        self.about(&object.key, self.0.take_back_tags(object, ours).await)
+    }
+
     async fn put(&self, key: &str, content: &Content, options: &PutOptions) -> Result<ObjectRef> {
         self.about(key, self.0.put(key, content, options).await)
     }

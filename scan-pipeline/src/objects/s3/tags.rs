@@ -1,5 +1,8 @@
 //! Reading and merging tags.
 
+use std::future::Future;
+use std::time::Duration;
+
 use aws_sdk_s3::types::{Tag, Tagging};
 
 use super::error::Failure;
@@ -8,6 +11,10 @@ use super::{Inner, Pin};
 use crate::model::{ObjectRef, Tags};
 use crate::objects::TagsSet;
 use crate::{Error, ErrorKind, Result};
+
+/// How often is asked what became of tags, and the pause before it is asked again, which doubles.
+const ASKED: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(100);
 
 impl Inner {
     pub(super) async fn tags(&self, object: &ObjectRef) -> Result<Tags, Failure> {
@@ -38,34 +45,88 @@ impl Inner {
         if done.tags == before {
             return Ok(done);
         }
-        self.put_tags(key, pin.version.clone(), &done.tags).await?;
-        if pin.version.is_none() {
-            match self.head(&self.bucket, key, &pin).await {
-                Ok(_) => {}
-                Err(failure) if failure.error.kind() == ErrorKind::Superseded => {
-                    self.take_off(key, &done.tags).await?;
-                    return Err(failure);
-                }
-                Err(failure) => return Err(failure),
-            }
+        let put = self.put_tags(key, pin.version.clone(), &done.tags).await;
+        match &put {
+            Ok(()) if pin.version.is_some() => return Ok(done),
+            // With a version it hit that one or nothing, and an answer that says no is one.
+            Err(failure) if pin.version.is_some() || !failure.error.is_retryable() => {}
+            _ => self.settle(key, &pin, &before, &done.tags).await?,
         }
-        Ok(done)
+        put.map(|()| done)
     }
 
-    /// Takes tags off again that hit another object. Those that we had read were the old object's, so when the ones
-    /// that we put are there, none of them is the new one's own: all go, lest it seem to be what the old one was.
-    async fn take_off(&self, key: &str, put: &Tags) -> Result<(), Failure> {
-        match self.get_tags(key, None).await {
-            Ok(now) if now == *put => {
-                let done = self.client.delete_object_tagging().bucket(&self.bucket).key(key).send().await;
-                match done.map_err(Failure::from) {
-                    Err(failure) if !failure.is_gone() => Err(failure),
-                    _ => Ok(()),
+    /// Finds out which object tags have hit that name no version, and takes them off again if it is another one, or if
+    /// nobody says.
+    async fn settle(&self, key: &str, pin: &Pin, before: &Tags, put: &Tags) -> Result<(), Failure> {
+        let failure = match insist(|| self.head(&self.bucket, key, pin)).await {
+            Ok(_) => return Ok(()),
+            Err(failure) => failure,
+        };
+        match failure.error.kind() {
+            ErrorKind::Gone => {}
+            // Those that we had read were the old object's, so when the ones that we put are there, none of them is the
+            // new one's own: all go, lest it seem to be what the old one was.
+            ErrorKind::Superseded => insist(|| self.replace(key, put, Tags::new())).await?,
+            _ => {
+                if let Err(why) = insist(|| self.replace(key, put, before.clone())).await {
+                    tracing::warn!(bucket = %self.url, key, error = %why.error,
+                        "tags were written, and nobody says on which state of the object; the next attempt looks again");
                 }
             }
-            Ok(_) => Ok(()),
-            Err(failure) if failure.is_gone() => Ok(()),
+        }
+        Err(failure)
+    }
+
+    /// Takes off what an earlier call may have left on another state. What was merged with it is not known any more, so
+    /// the rest stays.
+    pub(super) async fn take_back_tags(&self, object: &ObjectRef, ours: &[(String, String)]) -> Result<(), Failure> {
+        let key = &object.key;
+        let meant = self.check(object)?;
+        if meant.version.is_some() {
+            return Ok(());
+        }
+        let anything = Pin::default();
+        let now = match insist(|| self.head(&self.bucket, key, &anything)).await {
+            Ok(now) => now.pin(),
+            Err(failure) if failure.is_gone() => return Ok(()),
+            Err(failure) => return Err(failure),
+        };
+        // A version is written to by its name only; and what is the object itself is its own.
+        if now.version.is_some() || now.etag == meant.etag {
+            return Ok(());
+        }
+        let there = insist(|| self.pinned_tags(key, &now)).await?;
+        let ours = Tags::new().merge(ours).tags;
+        let first = ours.iter().any(|(name, value)| there.get(name) == Some(value));
+        if !first || ours.iter().any(|(name, value)| there.get(name).is_some_and(|there| there != value)) {
+            return Ok(());
+        }
+        let rest: Tags = there.iter().filter(|(name, _)| ours.get(name).is_none()).collect();
+        insist(|| self.replace(key, &there, rest.clone())).await
+    }
+
+    /// Puts tags in the place of these, if these are what is there.
+    async fn replace(&self, key: &str, these: &Tags, with: Tags) -> Result<(), Failure> {
+        let done = match self.get_tags(key, None).await {
+            Ok(now) if now == *these && with.is_empty() => self.delete_tags(key).await,
+            Ok(now) if now == *these => self.put_tags(key, None, &with).await,
+            Ok(_) => return Ok(()),
             Err(failure) => Err(failure),
+        };
+        match done {
+            Err(failure) if failure.is_gone() => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Who may write tags need not be allowed to delete them.
+    async fn delete_tags(&self, key: &str) -> Result<(), Failure> {
+        let done = self.client.delete_object_tagging().bucket(&self.bucket).key(key).send().await;
+        match done.map_err(Failure::from) {
+            Err(failure) if failure.error.kind() == ErrorKind::Denied => {
+                self.put_tags(key, None, &Tags::new()).await.map_err(|_| failure)
+            }
+            done => done.map(drop),
         }
     }
 
@@ -88,6 +149,24 @@ impl Inner {
         let request = self.client.put_object_tagging().bucket(&self.bucket).key(key);
         request.set_version_id(version).tagging(tagging).send().await?;
         Ok(())
+    }
+}
+
+/// Asks again what has to be known, a few times, where the next answer may be another one.
+async fn insist<T, F>(ask: impl Fn() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    let mut asked = 1;
+    loop {
+        match ask().await {
+            Err(failure) if failure.error.is_retryable() && asked < ASKED => {
+                let pause = PAUSE * (1 << asked);
+                tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+                asked += 1;
+            }
+            answer => return answer,
+        }
     }
 }
 

@@ -104,6 +104,15 @@ impl NewAudit {
         Self::new("step.failed", body)
     }
 
+    /// A task that was dead is opened again where it stopped: `task.retried`. It has another end in the log afterwards.
+    ///
+    /// ```json
+    /// {"owner": "host/17/5f0c", "error": "relocate: 503 slow down"}
+    /// ```
+    pub fn retried(owner: &str, error: Option<&str>) -> Self {
+        Self::new(RETRIED, json!({ "owner": owner, "error": error }))
+    }
+
     /// The task came to a state: `task.done` and the like, with whatever else is to be said as its body. A commit with
     /// a terminal state needs one ([`Changes::check`](super::Changes::check)).
     pub fn task(state: TaskState, detail: serde_json::Value) -> Self {
@@ -113,6 +122,7 @@ impl NewAudit {
 
 const SCANNED: &str = "scanned";
 const STEP_DONE: &str = "step.done";
+const RETRIED: &str = "task.retried";
 /// Most signatures that an entry names: a file can match thousands.
 const MOST_THREATS: usize = 20;
 

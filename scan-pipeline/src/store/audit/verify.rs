@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{AuditEntry, AuditHead, SCANNED, STEP_DONE, output_digest, report_digest};
+use super::{AuditEntry, AuditHead, RETRIED, SCANNED, STEP_DONE, output_digest, report_digest};
 use crate::handler::Place;
 use crate::model::TaskId;
 use crate::store::{StepState, Store, TaskFilter, TaskRecord, TaskState};
@@ -32,7 +32,8 @@ const SEARCH: usize = 50_000;
 /// its state, report, workflow, step outputs and place. The store may be in use meanwhile; what is written while this
 /// reads is held against the hashes only.
 ///
-/// Memory is needed for the tasks that are under way in the log, not for those that came to their end.
+/// Memory is needed for the tasks that are under way in the log or dead, as a dead one may be opened again; not for those
+/// that came to another end.
 ///
 /// # Errors
 ///
@@ -49,6 +50,7 @@ pub async fn verify(store: &dyn Store) -> Result<Verified> {
     if announced.seq > head.seq {
         check.problem(|| format!("the log should end with entry {} and ends with {}", announced.seq, head.seq));
     }
+    check.compare_dead().await?;
     check.read_tasks().await?;
     check.read_surplus().await?;
     Ok(Verified { head: check.head, problems: check.problems })
@@ -78,9 +80,11 @@ struct Check<'a> {
     announced: AuditHead,
     head: AuditHead,
     under_way: HashMap<TaskId, Said>,
-    /// Tasks that came to their end in the log.
+    /// Tasks that are dead in the log, which may say later that they were opened again.
+    dead: HashMap<TaskId, Said>,
+    /// Tasks that came to another end in the log.
     ended: u64,
-    /// Those that did so after the log was read first, once it was.
+    /// Those that came to an end or were opened again after the log was read first, once it was.
     since: Option<HashSet<TaskId>>,
     problems: Vec<String>,
 }
@@ -88,10 +92,13 @@ struct Check<'a> {
 /// What the log says about a task.
 #[derive(Default)]
 struct Said {
-    scanned: Option<Value>,
+    scanned: BTreeMap<&'static str, Value>,
     /// Digests of the outputs by workflow and step.
     steps: BTreeMap<(String, String), String>,
 }
+
+/// What is held against the task of what the log says about its scan.
+const OF_SCAN: [&str; 4] = ["verdict", "sha256", "report", "workflow"];
 
 impl<'a> Check<'a> {
     fn new(store: &'a dyn Store) -> Self {
@@ -100,6 +107,7 @@ impl<'a> Check<'a> {
             announced: AuditHead::EMPTY,
             head: AuditHead::EMPTY,
             under_way: HashMap::new(),
+            dead: HashMap::new(),
             ended: 0,
             since: None,
             problems: Vec::new(),
@@ -138,7 +146,9 @@ impl<'a> Check<'a> {
                 self.meet_announced();
                 match &mut self.since {
                     None => self.follow(entry).await?,
-                    Some(since) if end_of(&entry.kind).is_some() => drop(since.insert(entry.task)),
+                    Some(since) if end_of(&entry.kind).is_some() || entry.kind == RETRIED => {
+                        since.insert(entry.task);
+                    }
                     Some(_) => {}
                 }
             }
@@ -191,31 +201,77 @@ impl<'a> Check<'a> {
     }
 
     /// Gathers what the log says about a task, and compares when the task has come to its end. Nothing about it is
-    /// written after that, so what was gathered can be let go.
+    /// written after that, so what was gathered can be let go; but for a dead one, which may go on.
     async fn follow(&mut self, entry: &AuditEntry) -> Result<()> {
         let body = || serde_json::from_str::<Value>(&entry.body).unwrap_or_default();
         match (entry.kind.as_str(), end_of(&entry.kind)) {
-            (SCANNED, _) => self.under_way.entry(entry.task).or_default().scanned = Some(body()),
+            (SCANNED, _) => {
+                let mut body = body();
+                let scanned = OF_SCAN.map(|name| (name, body[name].take()));
+                self.under_way.entry(entry.task).or_default().scanned = scanned.into();
+            }
+            (RETRIED, _) => match self.dead.remove(&entry.task) {
+                Some(said) => drop(self.under_way.insert(entry.task, said)),
+                None => self.problem(|| format!("task {} is retried in the log, and was not dead", entry.task)),
+            },
             (STEP_DONE, _) => {
                 let body = body();
                 let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
                 let steps = &mut self.under_way.entry(entry.task).or_default().steps;
                 steps.insert((text("workflow"), text("step")), text("output"));
             }
+            (_, Some(TaskState::Dead)) => {
+                let said = self.under_way.remove(&entry.task).unwrap_or_default();
+                self.dead.insert(entry.task, said);
+            }
             (_, Some(state)) => {
                 self.ended += 1;
                 let said = self.under_way.remove(&entry.task).unwrap_or_default();
-                let task =
-                    self.store.task(entry.task).await.map_err(|error| error.about(format!("task {}", entry.task)));
-                match self.readable(task)? {
-                    Some(Some(task)) => self.compare(state, &said, &task),
-                    Some(None) => self.problem(|| format!("task {} is {state} in the log, and missing", entry.task)),
-                    None => {}
+                if let Some(task) = self.look_up(entry.task, state).await? {
+                    self.compare(state, &said, &task);
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// The task as the store has it; that it is not there although the log knows its end is a problem.
+    async fn look_up(&mut self, id: TaskId, state: TaskState) -> Result<Option<TaskRecord>> {
+        let task = self.store.task(id).await.map_err(|error| error.about(format!("task {id}")));
+        match self.readable(task)? {
+            Some(Some(task)) => return Ok(Some(task)),
+            Some(None) => self.problem(|| format!("task {id} is {state} in the log, and missing")),
+            None => {}
+        }
+        Ok(None)
+    }
+
+    /// Compares those that the log leaves dead.
+    async fn compare_dead(&mut self) -> Result<()> {
+        self.since = Some(HashSet::new());
+        let mut ids: Vec<_> = self.dead.keys().copied().collect();
+        ids.sort();
+        for some in ids.chunks(TASKS) {
+            let mut tasks = Vec::with_capacity(some.len());
+            for id in some {
+                tasks.extend(self.look_up(*id, TaskState::Dead).await?);
+            }
+            // Who was opened again meanwhile is in the log by now, as both were one transaction.
+            self.catch_up().await?;
+            for task in tasks {
+                if !self.has_moved(&task.id) {
+                    let said = self.dead.get_mut(&task.id).map(std::mem::take).unwrap_or_default();
+                    self.compare(TaskState::Dead, &said, &task);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the log knows more about a task than when it was read first.
+    fn has_moved(&self, id: &TaskId) -> bool {
+        self.since.as_ref().is_some_and(|since| since.contains(id))
     }
 
     fn compare(&mut self, state: TaskState, said: &Said, task: &TaskRecord) {
@@ -224,7 +280,6 @@ impl<'a> Check<'a> {
             self.problem(|| format!("task {id} is {}, and the log has it as {state}", task.state));
         }
         let nothing = Value::Null;
-        let scanned = said.scanned.as_ref().unwrap_or(&nothing);
         let (verdict, sha256, digest) = match &task.report {
             Some(report) => (
                 Value::from(report.verdict.status()),
@@ -235,7 +290,7 @@ impl<'a> Check<'a> {
         };
         let workflow = task.workflow.as_deref().map_or(Value::Null, Value::from);
         for (name, stored) in [("verdict", verdict), ("sha256", sha256), ("report", digest), ("workflow", workflow)] {
-            let logged = scanned.get(name).unwrap_or(&nothing);
+            let logged = said.scanned.get(name).unwrap_or(&nothing);
             if *logged != stored {
                 self.problem(|| format!("task {id} has {name} {stored}, and the log has {logged}"));
             }
@@ -277,17 +332,25 @@ impl<'a> Check<'a> {
     /// No task may be at its end without the log saying so. The log's ends were looked up one by one, so when there are
     /// as many tasks as ends, they are the same.
     async fn read_tasks(&mut self) -> Result<()> {
-        let expected = self.ended;
-        self.since = Some(HashSet::new());
         let mut found = 0;
+        // The dead by name, as one that was found may be opened again before the last is.
+        let mut dead = HashSet::new();
         let mut after = None;
         while let Some(page) = self.page_of_ended(after, TASKS).await? {
-            after = page.last().copied();
+            after = page.last().map(|(id, _)| *id);
             // Who came to the end meanwhile is in the log by now, as both were one commit.
             self.catch_up().await?;
-            found +=
-                page.iter().filter(|id| self.since.as_ref().is_none_or(|since| !since.contains(*id))).count() as u64;
+            for (id, state) in page {
+                if state == TaskState::Dead {
+                    dead.insert(id);
+                } else if !self.has_moved(&id) {
+                    found += 1;
+                }
+            }
         }
+        self.catch_up().await?;
+        found += dead.iter().filter(|id| !self.has_moved(id)).count() as u64;
+        let expected = self.ended + self.dead.keys().filter(|id| !self.has_moved(id)).count() as u64;
         if found != expected {
             let before = self.problems.len();
             self.name_unknown().await?;
@@ -298,11 +361,11 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    async fn page_of_ended(&mut self, after: Option<TaskId>, most: usize) -> Result<Option<Vec<TaskId>>> {
+    async fn page_of_ended(&mut self, after: Option<TaskId>, most: usize) -> Result<Option<Vec<(TaskId, TaskState)>>> {
         let states = TaskState::ALL.into_iter().filter(|state| state.is_terminal()).collect();
         let page = self.store.tasks(&TaskFilter { states, after, most, ..TaskFilter::default() }).await;
         let page = self.readable(page)?.unwrap_or_default();
-        Ok((!page.is_empty()).then(|| page.iter().map(|task| task.id).collect()))
+        Ok((!page.is_empty()).then(|| page.iter().map(|task| (task.id, task.state)).collect()))
     }
 
     /// Names tasks whose ends the log does not have: once through the log for each batch of tasks.
@@ -310,12 +373,13 @@ impl<'a> Check<'a> {
         let mut after = None;
         let mut last = false;
         while !last && self.problems.len() < MOST_PROBLEMS {
-            let mut batch = HashSet::new();
+            // With whether the log has their end.
+            let mut batch = HashMap::new();
             while batch.len() < SEARCH && !last {
                 match self.page_of_ended(after, TASKS).await? {
                     Some(page) => {
-                        after = page.last().copied();
-                        batch.extend(page);
+                        after = page.last().map(|(id, _)| *id);
+                        batch.extend(page.into_iter().map(|(id, _)| (id, false)));
                     }
                     None => last = true,
                 }
@@ -324,15 +388,17 @@ impl<'a> Check<'a> {
             loop {
                 let page = self.store.audit(seq, PAGE).await;
                 let Some(page) = self.readable(page)? else { return Ok(()) };
-                for entry in page.iter().filter(|entry| end_of(&entry.kind).is_some()) {
-                    batch.remove(&entry.task);
+                for entry in &page {
+                    if let Some(ended) = batch.get_mut(&entry.task) {
+                        *ended = entry.kind != RETRIED && (*ended || end_of(&entry.kind).is_some());
+                    }
                 }
                 match page.last() {
                     Some(entry) => seq = entry.seq,
                     None => break,
                 }
             }
-            for id in batch {
+            for (id, _) in batch.into_iter().filter(|(_, ended)| !ended) {
                 self.problem(|| format!("task {id} is at its end, and the log has it as unfinished"));
             }
         }

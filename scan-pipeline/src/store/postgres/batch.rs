@@ -1,6 +1,7 @@
 //! The calls of a batch, each checked by itself, one after the other, against the rows that the transaction has locked.
 //! What they come to is written afterwards, set by set.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use crate::Result;
@@ -23,7 +24,9 @@ pub(super) struct Batch<'a> {
     pub(super) cache: Vec<(Vec<u8>, &'a str)>,
     pub(super) tags: Vec<(&'a ObjectRef, &'a Tags, String)>,
     pub(super) jobs: Vec<&'a JobCall>,
-    pub(super) log: Vec<(TaskId, (&'a str, &'a str))>,
+    pub(super) log: Vec<(TaskId, (Cow<'a, str>, Cow<'a, str>))>,
+    /// Dead tasks that are opened again, whose steps have their attempts anew.
+    pub(super) reopened: Vec<TaskId>,
 }
 
 #[derive(Debug)]
@@ -58,7 +61,8 @@ impl<'a> Batch<'a> {
     /// Does a call. One that fails has changed nothing.
     pub(super) fn take(&mut self, call: &'a Call) -> Result<Outcome> {
         match call {
-            Call::Claim(request) => self.claim(request),
+            Call::Claim(request) => self.claim(request, false),
+            Call::Reopen(request) => self.claim(request, true),
             Call::Commit(lease, prepared) => self.commit(lease, prepared),
             Call::SetTags(object, tags) => {
                 self.tags.push((object, tags, to_json(tags)?));
@@ -71,10 +75,17 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn claim(&mut self, request: &ClaimRequest) -> Result<Outcome> {
+    fn claim(&mut self, request: &ClaimRequest, reopen: bool) -> Result<Outcome> {
         let (taken, held) = match self.tasks.get_mut(&request.id) {
             Some(held) => {
-                let taken = held.row.claim(request, self.now);
+                let (taken, retried) = match reopen {
+                    true => held.row.reopen(request, self.now),
+                    false => (held.row.claim(request, self.now), None),
+                };
+                if let Some(retried) = retried {
+                    self.log.push((request.id, (Cow::Owned(retried.kind), Cow::Owned(retried.body.to_string()))));
+                    self.reopened.push(request.id);
+                }
                 held.changed |= matches!(taken, Taken::Mine);
                 (taken, held)
             }
@@ -111,7 +122,8 @@ impl<'a> Batch<'a> {
             self.cache.retain(|(other, _)| *other != key);
             self.cache.push((key, text));
         }
-        self.log.extend(prepared.log().map(|entry| (id, entry)));
+        let borrowed = |(kind, body)| (id, (Cow::Borrowed(kind), Cow::Borrowed(body)));
+        self.log.extend(prepared.log().map(borrowed));
         Ok(Outcome::Committed)
     }
 

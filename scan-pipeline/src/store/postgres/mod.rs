@@ -184,6 +184,13 @@ impl Store for PostgresStore {
         }
     }
 
+    async fn reopen(&self, request: &ClaimRequest) -> Result<Claim> {
+        match self.call(Call::Reopen(request.clone())).await? {
+            Answer::Claim(claim) => Ok(claim),
+            Answer::Committed(_) | Answer::Job(_) | Answer::Done => Err(closed()),
+        }
+    }
+
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         let prepared = Box::new(Prepared::new(changes)?);
         match self.call(Call::Commit(lease.clone(), prepared)).await? {

@@ -13,7 +13,9 @@ use crate::sql::Columns as _;
 use crate::sql::gather::Writes;
 use crate::sql::postgres::{BEGIN, Postgres, escape, failed};
 use crate::store::audit::unique_findings;
-use crate::store::sql::{self, Answer, Call, Entry, TASK_COLUMNS, Taken, TaskRow, select_head, task_columns};
+use crate::store::sql::{
+    self, Answer, Call, Entry, TASK_COLUMNS, Taken, TaskRow, begin_anew, select_head, task_columns,
+};
 use crate::store::{AuditHead, JobState};
 use crate::{Error, ErrorKind, Result};
 
@@ -89,6 +91,7 @@ async fn transaction(
     insert(connection, &batch.new_tasks()).await?;
     update(connection, &batch.changed_tasks()).await?;
     write_reports(connection, &batch).await?;
+    begin_anew(connection, &batch).await?;
     write_steps(connection, &batch).await?;
     // The one chain of all machines is held as shortly as can be; what is not a task's own comes behind it, lest two wait
     // for each other.
@@ -108,7 +111,7 @@ async fn lock(connection: &mut PgConnection, calls: &[&Call]) -> Result<(Vec<Tas
     let ids: BTreeSet<_> = calls
         .iter()
         .filter_map(|call| match call {
-            Call::Claim(request) => Some(request.id),
+            Call::Claim(request) | Call::Reopen(request) => Some(request.id),
             Call::Commit(lease, _) => Some(lease.task),
             Call::SetTags(..) | Call::Job(_) => None,
         })
@@ -233,7 +236,8 @@ async fn write_log(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<(
     let row = sqlx::query(concat!(select_head!(), " FOR UPDATE")).fetch_optional(&mut *connection).await;
     let mut head: AuditHead = sql::head(row.map_err(&writing)?.as_ref())?;
     let log = batch.log.iter();
-    let entries: Vec<_> = log.map(|(task, entry)| Entry::behind(&mut head, batch.now(), *task, *entry)).collect();
+    let entries: Vec<_> =
+        log.map(|(task, (kind, body))| Entry::behind(&mut head, batch.now(), *task, (kind, body))).collect();
     let mut query = sqlx::query(
         "WITH ended AS (UPDATE audit_head SET seq = $8, hash = $9 WHERE one = 1) \
          INSERT INTO audit (seq, at, task, kind, body, previous, hash) SELECT * FROM unnest($1::bigint[], $2::bigint[], \
@@ -295,6 +299,18 @@ async fn write_reports(connection: &mut PgConnection, batch: &Batch<'_>) -> Resu
     column!(query, findings, (.., tags, _) => tags.as_str());
     column!(query, findings, (.., finding) => escape(&finding.fingerprint));
     query.execute(connection).await.map(drop).map_err(writing)
+}
+
+/// Gives the steps of tasks that are opened again their attempts. No call of the same batch can have written one: nobody
+/// had the lease before.
+async fn begin_anew(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<()> {
+    if batch.reopened.is_empty() {
+        return Ok(());
+    }
+    let tasks = &batch.reopened;
+    let mut query = sqlx::query(begin_anew!("= ANY($1)"));
+    column!(query, tasks, task => task.0.0.as_slice());
+    query.execute(connection).await.map(drop).map_err(failed("writing steps"))
 }
 
 async fn write_steps(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<()> {

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use self::jobs::JobCall;
 use super::{
-    AuditEntry, AuditHead, Changes, Claim, ClaimRequest, JobState, Lease, LeaseChange, StepRecord, StepState,
+    AuditEntry, AuditHead, Changes, Claim, ClaimRequest, JobState, Lease, LeaseChange, NewAudit, StepRecord, StepState,
     TaskFilter, TaskRecord, TaskState,
 };
 use crate::handler::Place;
@@ -114,6 +114,20 @@ impl TaskRow {
         self.lease_owner = Some(request.owner.clone());
         self.lease_until = Some(now.plus(request.ttl).0);
         Taken::Mine
+    }
+
+    /// As [`claim`](Self::claim), and takes a dead task where it stopped. Gives the entry that says so, if it was one.
+    pub(super) fn reopen(&mut self, request: &ClaimRequest, now: Timestamp) -> (Taken, Option<NewAudit>) {
+        let retried = (self.state == TaskState::Dead).then(|| {
+            if self.workflow.is_some() {
+                self.state = TaskState::Handling;
+            } else {
+                (self.state, self.attempts) = (TaskState::Pending, 0);
+            }
+            self.next_at = None;
+            NewAudit::retried(&request.owner, self.error.take().as_deref())
+        });
+        (self.claim(request, now), retried)
     }
 
     /// The answer to a claim, once the rest of the task was read.
@@ -261,6 +275,7 @@ impl<'a> Entry<'a> {
 #[derive(Debug)]
 pub(super) enum Call {
     Claim(ClaimRequest),
+    Reopen(ClaimRequest),
     Commit(Lease, Box<Prepared>),
     SetTags(ObjectRef, Tags),
     Job(JobCall),
@@ -321,6 +336,14 @@ macro_rules! finding_columns {
     };
 }
 pub(super) use finding_columns;
+
+/// The statement for the steps of a task that is opened again, with its id or ids put in: [`StepRecord::begin_anew`].
+macro_rules! begin_anew {
+    ($of:literal) => {
+        concat!("UPDATE steps SET state = 'waiting', attempt = 0, next_at = NULL WHERE state <> 'done' AND task ", $of)
+    };
+}
+pub(super) use begin_anew;
 
 /// From [`finding_columns`] at this column.
 pub(super) fn finding(row: &impl Columns, first: usize) -> Result<Finding> {

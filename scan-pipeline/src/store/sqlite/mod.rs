@@ -150,6 +150,13 @@ impl Store for SqliteStore {
         }
     }
 
+    async fn reopen(&self, request: &ClaimRequest) -> Result<Claim> {
+        match self.0.call(Call::Reopen(request.clone())).await? {
+            Answer::Claim(claim) => Ok(claim),
+            Answer::Committed(_) | Answer::Job(_) | Answer::Done => Err(closed()),
+        }
+    }
+
     async fn commit(&self, lease: &Lease, changes: Changes) -> Result<Timestamp> {
         let prepared = Box::new(Prepared::new(changes)?);
         match self.0.call(Call::Commit(lease.clone(), prepared)).await? {

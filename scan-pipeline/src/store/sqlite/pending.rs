@@ -62,20 +62,28 @@ impl<'a> Pending<'a> {
         write_reports(&mut all, connection, &reports.into_iter().collect::<Vec<_>>()).await?;
         write_steps(&mut all, connection, &steps).await?;
         write_cache(&mut all, connection, &cache, cache_entries).await?;
-        let insert =
-            ("INSERT INTO audit (seq, at, task, kind, body, previous, hash) VALUES ", "(?, ?, ?, ?, ?, ?, ?)", "");
-        all.rows(connection, insert, &log, |all, entry| {
-            all.bind(entry.head.seq.cast_signed())
-                .bind(entry.at.0)
-                .bind(entry.task.0.0.as_slice())
-                .bind(entry.kind)
-                .bind(entry.body)
-                .bind(entry.previous.0.as_slice())
-                .bind(entry.head.hash.0.as_slice());
-        })
-        .await?;
+        write_log(&mut all, connection, &log).await?;
         all.execute(connection).await
     }
+}
+
+/// Writes entries whose place in the log is known.
+pub(super) async fn write_log(
+    all: &mut Together,
+    connection: &mut SqliteConnection,
+    entries: &[Entry<'_>],
+) -> Result<()> {
+    let insert = ("INSERT INTO audit (seq, at, task, kind, body, previous, hash) VALUES ", "(?, ?, ?, ?, ?, ?, ?)", "");
+    let bind = |all: &mut Together, entry: &Entry<'_>| {
+        all.bind(entry.head.seq.cast_signed())
+            .bind(entry.at.0)
+            .bind(entry.task.0.0.as_slice())
+            .bind(entry.kind)
+            .bind(entry.body)
+            .bind(entry.previous.0.as_slice())
+            .bind(entry.head.hash.0.as_slice());
+    };
+    all.rows(connection, insert, entries, bind).await
 }
 
 /// Writes what may have changed of tasks that are there.

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 
 use sqlx::sqlite::SqliteConnection;
 
-use super::pending::save;
+use super::pending::{save, write_log};
 use super::rows;
 use super::together::Together;
 use crate::model::{ObjectRef, Tags, TaskId, Timestamp};
 use crate::sql::sqlite::failed;
-use crate::store::sql::{Taken, TaskRow, pin, to_json};
-use crate::store::{AuditHead, Claim, ClaimRequest};
+use crate::store::sql::{Entry, Taken, TaskRow, begin_anew, pin, to_json};
+use crate::store::{AuditHead, Claim, ClaimRequest, StepRecord};
 use crate::{Error, ErrorKind, Result};
 
 /// Takes a task's lease, or says why not. What is kept in `tasks` is kept up.
@@ -48,6 +48,36 @@ pub(super) async fn claim(
         save(&mut all, connection, std::slice::from_ref(&row)).await?;
         all.execute(connection).await?;
     }
+    let answer = row.answer(taken, record);
+    tasks.insert(row.id, row);
+    Ok(Ok(answer))
+}
+
+/// As [`claim`], and takes a dead task where it stopped. `head` is the end of the audit log as this transaction has it.
+pub(super) async fn reopen(
+    connection: &mut SqliteConnection,
+    request: &ClaimRequest,
+    head: &mut AuditHead,
+    tasks: &mut HashMap<TaskId, TaskRow>,
+) -> Result<Result<Claim>> {
+    let now = Timestamp::now();
+    let Some(mut row) = rows::task_row(connection, request.id).await? else {
+        return claim(connection, request, tasks).await;
+    };
+    let (taken, Some(retried)) = row.reopen(request, now) else {
+        return claim(connection, request, tasks).await;
+    };
+    let mut record = match rows::record(connection, row.clone(), true).await {
+        Ok(record) => record,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    record.steps.iter_mut().for_each(StepRecord::begin_anew);
+    let mut all = Together::default();
+    save(&mut all, connection, std::slice::from_ref(&row)).await?;
+    all.add(begin_anew!("= ?")).bind(row.id.0.0.to_vec());
+    let body = retried.body.to_string();
+    write_log(&mut all, connection, &[Entry::behind(head, now, row.id, (&retried.kind, &body))]).await?;
+    all.execute(connection).await?;
     let answer = row.answer(taken, record);
     tasks.insert(row.id, row);
     Ok(Ok(answer))

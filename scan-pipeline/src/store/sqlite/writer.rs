@@ -42,6 +42,12 @@ impl Calls for Tasks {
                     }
                     write::claim(connection, request, &mut tasks).await?.map(Answer::Claim)
                 }
+                Call::Reopen(request) => {
+                    if pending.is_about(request.id) {
+                        pending.write(connection, self.cache_entries).await?;
+                    }
+                    write::reopen(connection, request, &mut head, &mut tasks).await?.map(Answer::Claim)
+                }
                 Call::Job(call) => jobs::run(connection, call).await?.map(Answer::Job),
                 Call::SetTags(object, tags) => write::set_tags(connection, object, tags).await?.map(|()| Answer::Done),
             });

@@ -31,11 +31,13 @@ fn way() -> impl Strategy<Value = Way> {
     })
 }
 
-/// The first is done with everything that a task can have; the second is not done.
+/// The first is done with everything that a task can have; the second is not done, and the third is dead.
 pub(super) fn ways() -> impl Strategy<Value = Vec<Way>> {
     let full = Way { scanned: true, steps: 2, end: Some(TaskState::Done) };
     let open = Way { scanned: false, steps: 0, end: None };
-    prop::collection::vec(way(), 0..4).prop_map(move |more| [vec![full.clone(), open.clone()], more].concat())
+    let dead = Way { end: Some(TaskState::Dead), ..full.clone() };
+    let always = vec![full, open, dead];
+    prop::collection::vec(way(), 0..4).prop_map(move |more| [always.clone(), more].concat())
 }
 
 fn report(i: usize) -> Report {
@@ -149,6 +151,9 @@ pub(super) const TAMPERINGS: &[&str] = &[
     "UPDATE audit_head SET seq = seq + 1",
     "UPDATE audit_head SET hash = randomblob(32)",
     "DELETE FROM audit_head",
+    // A dead one is to be handled once more, without a word about it, or was never scanned.
+    "UPDATE tasks SET state = 'handling' WHERE id = (SELECT id FROM tasks WHERE state = 'dead' LIMIT 1)",
+    "DELETE FROM reports WHERE task = (SELECT id FROM tasks WHERE state = 'dead' AND workflow IS NOT NULL LIMIT 1)",
     // A task that is not done becomes so, and one that is done is to be done again, or otherwise, or never was.
     "UPDATE tasks SET state = 'done' WHERE id = (SELECT id FROM tasks WHERE state = 'scanning' LIMIT 1)",
     "UPDATE tasks SET state = 'pending' WHERE id = (SELECT id FROM tasks WHERE state = 'done' LIMIT 1)",
@@ -248,16 +253,36 @@ pub(super) async fn verified_in_use(store: impl Store + Clone) {
     let writer = tokio::spawn({
         let store = store.clone();
         async move {
-            let mut n = 0;
+            let (mut n, mut dead) = (0_usize, Vec::new());
             // A writer without an end could be faster than each verification after it.
             while !*stopped.borrow() && n < 1000 {
                 let object = ObjectRef::new("memory://busy".parse().expect("an address"), n.to_string()).with_etag("1");
                 let (id, owner) = (TaskId::of(&object, 0), String::from("t"));
                 let request = ClaimRequest { id, object, owner, ttl: std::time::Duration::from_secs(60) };
                 let Claim::Mine(lease, _) = store.claim(&request).await.expect("answers") else { panic!("not free") };
-                let audit = vec![NewAudit::task(TaskState::Gone, json!({}))];
-                let changes = Changes { state: Some(TaskState::Gone), audit, ..Changes::default() };
-                store.commit(&lease, changes).await.expect("written");
+                let ended = |state| Changes {
+                    state: Some(state),
+                    audit: vec![NewAudit::task(state, json!({}))],
+                    ..Changes::default()
+                };
+                // Every third dies, and every third of these is opened again at once, and those before it later.
+                if n % 3 != 0 {
+                    store.commit(&lease, ended(TaskState::Gone)).await.expect("written");
+                } else {
+                    store.commit(&lease, ended(TaskState::Dead)).await.expect("written");
+                    dead.push(request);
+                    if n % 9 == 0 {
+                        for request in dead.drain(..) {
+                            let Claim::Mine(lease, _) = store.reopen(&request).await.expect("answers") else {
+                                panic!("not free")
+                            };
+                            store
+                                .commit(&lease, ended([TaskState::Gone, TaskState::Dead][n % 2]))
+                                .await
+                                .expect("written");
+                        }
+                    }
+                }
                 n += 1;
             }
             n

@@ -1,6 +1,7 @@
 //! Who gets a task.
 
 use super::*;
+use crate::handler::Place;
 use crate::store::LeaseChange;
 
 /// A task that nobody knew is made and claimed.
@@ -138,4 +139,85 @@ pub async fn a_task_that_waits_is_not_claimed(fixture: &StoreFixture) {
     let past = Changes { next_at: Some(Some(Timestamp(1))), lease: LeaseChange::Release, ..Changes::default() };
     fixture.commit(&lease, past).await;
     assert_eq!(fixture.mine("past").await.1.attempts, 2);
+}
+
+/// A dead task is opened again where it stopped, as often as it is dead, and the log says so.
+pub async fn what_is_dead_is_opened_again(fixture: &StoreFixture) {
+    let (lease, _) = fixture.mine("k").await;
+    let moved = Place::Moved { object: object("elsewhere") };
+    let failed = StepRecord {
+        attempt: 3,
+        error: Some(String::from("503")),
+        next_at: Some(Timestamp(9)),
+        ..step("b", StepState::Failed)
+    };
+    fixture.commit(&lease, scanned(report(2, 1), "k")).await;
+    fixture.commit(&lease, Changes { place: Some(moved.clone()), ..step_done("a") }).await;
+    fixture.commit(&lease, Changes { steps: vec![failed.clone()], ..Changes::default() }).await;
+    let dead = Changes { error: Some(Some(String::from("b: 503"))), ..ended(TaskState::Dead) };
+    fixture.commit(&lease, dead).await;
+    for round in 1..=2 {
+        let before = fixture.record("k").await;
+        assert!(matches!(fixture.store.claim(&request("k")).await.expect("answers"), Claim::Finished(_)));
+        let (again, record) = match fixture.store.reopen(&request("k")).await.expect("answers") {
+            Claim::Mine(lease, record) => (lease, *record),
+            claim => panic!("{claim:?}"),
+        };
+        assert!(again.fence > lease.fence);
+        assert_eq!((record.state, record.attempts, &record.place), (TaskState::Handling, 1, &moved));
+        assert_eq!((&record.report, record.created), (&Some(report(2, 1)), before.created));
+        assert_eq!((record.error.as_deref(), record.next_at), (None, None));
+        let anew = StepRecord { attempt: 0, next_at: None, state: StepState::Waiting, ..failed.clone() };
+        assert_eq!(record.steps, [step("a", StepState::Done), anew]);
+        assert_eq!(fixture.record("k").await, record);
+        let last = fixture.store.audit_head().await.expect("the head").seq - 1;
+        let entry = fixture.store.audit(last, 1).await.expect("the log").remove(0);
+        assert_eq!((entry.task, entry.kind.as_str()), (lease.task, "task.retried"));
+        fixture.whole().await;
+
+        // It is somebody's, and nobody else's; and the lease of its first life is no good.
+        assert!(matches!(fixture.store.reopen(&request("k")).await.expect("answers"), Claim::Busy { .. }));
+        fails(ErrorKind::Fenced, fixture.store.commit(&lease, step_done("late")).await);
+        if round == 1 {
+            let failed = Changes { steps: vec![failed.clone()], ..ended(TaskState::Dead) };
+            fixture.commit(&again, failed).await;
+        } else {
+            fixture.commit(&again, step_done("b")).await;
+            fixture.commit(&again, ended(TaskState::Done)).await;
+        }
+        fixture.whole().await;
+    }
+    let before = fixture.everything("k").await;
+    assert!(matches!(fixture.store.reopen(&request("k")).await.expect("answers"), Claim::Finished(_)));
+    assert_eq!(fixture.everything("k").await, before, "what is done is not opened");
+}
+
+/// A task that died before it had a report is scanned as if for the first time.
+pub async fn what_died_unscanned_is_scanned_again(fixture: &StoreFixture) {
+    for _ in 1..=3 {
+        let (lease, _) = fixture.mine("k").await;
+        fixture.commit(&lease, Changes { lease: LeaseChange::Release, ..Changes::default() }).await;
+    }
+    let (lease, _) = fixture.mine("k").await;
+    let wait = Some(Some(Timestamp::now().plus(LONG)));
+    fixture.commit(&lease, Changes { next_at: wait, ..ended(TaskState::Dead) }).await;
+    let Claim::Mine(lease, record) = fixture.store.reopen(&request("k")).await.expect("answers") else {
+        panic!("it is nobody's");
+    };
+    assert_eq!((record.state, record.attempts, record.next_at), (TaskState::Scanning, 1, None));
+    fixture.commit(&lease, scanned(report(0, 1), "k")).await;
+    fixture.commit(&lease, ended(TaskState::Done)).await;
+    fixture.whole().await;
+
+    // Others are claimed as ever.
+    let (lease, _) = fixture.mine("other").await;
+    fixture.commit(&lease, Changes { lease: LeaseChange::Release, ..Changes::default() }).await;
+    for (key, attempts) in [("other", 2), ("new", 1)] {
+        let before = fixture.store.audit_head().await.expect("the head");
+        match fixture.store.reopen(&request(key)).await.expect("answers") {
+            Claim::Mine(_, record) => assert_eq!((record.state, record.attempts), (TaskState::Scanning, attempts)),
+            claim => panic!("{claim:?}"),
+        }
+        assert_eq!(fixture.store.audit_head().await.expect("the head"), before);
+    }
 }

@@ -230,6 +230,8 @@ macro_rules! store_suite {
             a_lease_is_extended
             a_lease_is_given_back
             what_is_at_its_end_is_not_claimed
+            what_is_dead_is_opened_again
+            what_died_unscanned_is_scanned_again
             attempts_are_claims_for_the_scan
             a_task_that_waits_is_not_claimed
             a_stale_lease_writes_nothing

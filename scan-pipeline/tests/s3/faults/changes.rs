@@ -1,6 +1,11 @@
 //! Overwrites between two requests of one operation.
 
+use std::sync::Arc;
+
 use super::*;
+use scan_pipeline::handler::{HandlerErrorKind, Place as Where, ResultHandler, Scanned, StepContext, tag};
+use scan_pipeline::model::{EngineInfo, Report, TaskId, Verdict};
+use scan_pipeline::objects::Buckets;
 use scan_pipeline::testkit::Fault;
 
 on!(Versitygw Minio Moto: tags_do_not_hit_another_object);
@@ -28,6 +33,79 @@ async fn tags_do_not_hit_another_object(place: Place) {
     fails(ErrorKind::Superseded, place.once.tags(&object).await);
 }
 
+on!(Versitygw Minio Moto: tags_that_hit_another_object_go_off_whatever_fails);
+
+/// The overwrite comes just before the tags, and what should tell of it fails: once, always, or before the answer.
+async fn tags_that_hit_another_object_go_off_whatever_fails(place: Place) {
+    let ours = list(&[("scan-status", "clean")]);
+    let overwrite = |key| Fault::call(place.overwriting(key, b"two".to_vec(), PutOptions::default()));
+    let cases = [
+        ("once", Fault::answer(503).on("HEAD", "/once").nth(3), ErrorKind::Superseded),
+        ("cut", Fault::lose_answer().on("HEAD", "/cut").nth(3), ErrorKind::Superseded),
+        ("put", Fault::lose_answer().on("PUT", "tagging"), ErrorKind::Superseded),
+        ("always", Fault::answer(503).on("HEAD", "/always").nth(3).times(100), ErrorKind::Unavailable),
+    ];
+    for (key, fault, expected) in cases {
+        let object = place.object(key, "one").await;
+        place.proxy.clear();
+        place.proxy.add(overwrite(key).on("PUT", "tagging"));
+        place.proxy.add(fault);
+        fails(expected, place.once.set_tags(&object, &ours).await);
+        assert_eq!(place.bytes(key).await.expect("is there"), b"two");
+        assert!(place.tags(key).await.is_empty(), "{key}");
+    }
+    // Where nothing was overwritten, tags of the user's stay through it all, and the next call writes ours.
+    let users = PutOptions { tags: list(&[("project", "x")]), ..PutOptions::default() };
+    let object = place.object_with("mine", "one", &users).await;
+    place.proxy.clear();
+    place.proxy.add(Fault::answer(503).on("HEAD", "/mine").nth(3).times(100));
+    fails(ErrorKind::Unavailable, place.once.set_tags(&object, &ours).await);
+    assert_eq!(place.tags("mine").await, map(&[("project", "x")]));
+    place.proxy.clear();
+    place.once.set_tags(&object, &ours).await.expect("tagged");
+    assert_eq!(place.tags("mine").await, map(&[("project", "x"), ("scan-status", "clean")]));
+}
+
+on!(Versitygw Minio Moto: a_later_attempt_takes_off_what_an_earlier_one_left);
+
+/// The process died between the tags and the look at what they have hit.
+async fn a_later_attempt_takes_off_what_an_earlier_one_left(place: Place) {
+    let mut buckets = Buckets::new();
+    buckets.insert("b", Arc::new(place.once.clone()));
+    let buckets = Arc::new(buckets);
+    let handle = async |object: &ObjectRef, attempt| {
+        let mut report = Report::new(Verdict::Clean, EngineInfo::new("test", "1", "7"));
+        report.coverage.proven = true;
+        let scanned = Scanned { task: TaskId::of(object, 0), object: object.clone(), report: Arc::new(report) };
+        let step = StepContext {
+            workflow: String::from("w"),
+            step: String::from("tag"),
+            attempt,
+            idempotency_key: StepContext::key(scanned.task, "w", "tag"),
+            outputs: Arc::default(),
+            place: Where::Here,
+            buckets: Arc::clone(&buckets),
+        };
+        tag().handle(&scanned, &step).await.map_err(|why| why.kind())
+    };
+    let left = [("scan-definitions", "7"), ("scan-status", "clean")];
+    let more = [("project", "new"), ("scan-definitions", "7"), ("scan-status", "clean")];
+    let other = [("scan-definitions", "7"), ("scan-status", "infected")];
+    for (key, there, stays) in
+        [("a", &left[..], &[][..]), ("b", &more[..], &more[..1]), ("c", &other[..], &other[..]), ("d", &[], &[])]
+    {
+        let object = place.object(key, "one").await;
+        let tags = PutOptions { tags: list(there), ..PutOptions::default() };
+        place.object_with(key, "two", &tags).await;
+        // A first attempt has left nothing: what is there is not its own.
+        assert_eq!(handle(&object, 1).await, Err(HandlerErrorKind::Superseded));
+        assert_eq!(place.tags(key).await, map(there), "{key}");
+        assert_eq!(handle(&object, 2).await, Err(HandlerErrorKind::Superseded));
+        assert_eq!(place.tags(key).await, map(stays), "{key}");
+        assert_eq!(place.bytes(key).await.expect("is there"), b"two");
+    }
+}
+
 on!(Versitygw Minio Moto: copies_are_of_the_pinned_object);
 
 /// moto copies a source that is not the one of the condition: the copy is taken back.
@@ -52,6 +130,28 @@ async fn deletes_are_of_the_pinned_object(place: Place) {
     place.proxy.add(Fault::call(place.overwriting("a", b"two".to_vec(), PutOptions::default())).on("DELETE", "/a"));
     fails(ErrorKind::Superseded, place.once.delete(&object).await);
     assert_eq!(place.bytes("a").await.expect("is there"), b"two");
+}
+
+on!(Versitygw Minio Moto: a_bucket_says_whether_its_deletes_are_pinned);
+
+/// Found out when it is set up, where nobody says. MinIO ignores the condition, and versitygw does where there is nothing,
+/// so that only its owner can tell.
+async fn a_bucket_says_whether_its_deletes_are_pinned(place: Place) {
+    let honours = place.running.server() == S3Server::Moto;
+    assert_eq!(place.direct.caps().pinned_delete, honours);
+    assert_eq!(place.once.caps().pinned_delete, honours);
+    assert!(place.keys().await.is_empty(), "and nothing is left of it");
+    let builder = || builder(place.running, &place.running.endpoint(), &place.name).versions(false);
+    let told = builder().conditional_delete(true).build().await.expect("is set up");
+    assert!(told.caps().pinned_delete);
+    // Who may not delete is told nothing, and one that does not answer is no answer.
+    for (status, expected) in [(403, Ok(false)), (503, Err(ErrorKind::Unavailable))] {
+        place.proxy.clear();
+        place.proxy.add(Fault::answer(status).on("DELETE", "probe"));
+        let through = crate::servers::builder(place.running, &place.proxy.endpoint(), &place.name);
+        let built = through.versions(false).attempts(1).build().await;
+        assert_eq!(built.map(|bucket| bucket.caps().pinned_delete).map_err(|why| why.kind()), expected);
+    }
 }
 
 on!(Versitygw Minio Moto: what_else_an_object_has_is_copied);
