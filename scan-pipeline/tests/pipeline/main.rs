@@ -8,6 +8,8 @@ mod interleave;
 mod inventory;
 mod jobs;
 mod objects;
+mod odd_messages;
+mod relisting;
 mod uploads;
 mod worker;
 mod workflows;

@@ -11,8 +11,7 @@ use scan_pipeline::health::{BreakerOptions, Health};
 use scan_pipeline::model::{EngineInfo, ObjectRef, Report, TaskId};
 use scan_pipeline::objects::{MemoryBucket, ObjectOps};
 use scan_pipeline::queue::{
-    DeadLetters, Delivery, Depth, Held, Lane, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle, SqliteQueue,
-    Which,
+    DeadLetters, Delivery, Depth, Held, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle, SqliteQueue, Which,
 };
 use scan_pipeline::store::{Claim, ClaimRequest, TaskState};
 use scan_pipeline::testkit::{Interleaved, Moment, Op};
@@ -346,6 +345,106 @@ async fn an_older_verdict_never_overrides_a_newer_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_verdict_that_does_not_say_of_which_bytes_is_not_taken_for_what_is_there() {
+    let rig = Rig::with(MemoryBucket::at("s3://quarantine".parse().expect("an address")));
+    let pipeline = rig.builder().await.policy(rig.policy().accept_unproven(true)).build().expect("a pipeline");
+    let object = rig.drop_in("a", "infected").await;
+    let text = guardduty(&object, "NO_THREATS_FOUND", "null").body;
+    let text = String::from_utf8_lossy(&text).replace(object.etag.as_deref().expect("pinned"), "");
+    let queue = queue(&[NewMessage::new(text)]).await;
+    until(&worker(&pipeline, &queue), || is_empty(&*queue)).await;
+    assert_eq!((dead(&*queue).await, rig.scans.get()), (Vec::new(), 1));
+    assert_eq!((get(&*rig.clean, "a").await, get(&*rig.infected, "a").await.is_some()), (None, true));
+}
+
+/// A queue that answers nothing any more from some moment on, but for leases.
+#[derive(Debug)]
+struct Silent(Arc<SqliteQueue>, CancellationToken);
+
+impl Silent {
+    async fn unless_silent<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        if self.1.is_cancelled() {
+            return std::future::pending().await;
+        }
+        call.await
+    }
+}
+
+#[async_trait]
+impl Queue for Silent {
+    fn caps(&self) -> QueueCaps {
+        self.0.caps()
+    }
+    async fn enqueue(&self, messages: &[NewMessage]) -> Result<Vec<Result<MessageId>>> {
+        self.unless_silent(self.0.enqueue(messages)).await
+    }
+    async fn lease(&self, most: usize, ttl: Duration, wait: Duration) -> Result<Vec<Delivery>> {
+        self.0.lease(most, ttl, wait).await
+    }
+    async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {
+        self.unless_silent(self.0.extend(leases)).await
+    }
+    async fn settle(&self, messages: &[(Receipt, Settle)]) -> Result<Vec<Held>> {
+        self.unless_silent(self.0.settle(messages)).await
+    }
+    async fn depth(&self) -> Result<Depth> {
+        self.0.depth().await
+    }
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        self.0.dead_letters()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_told_to_stop_ends_though_the_broker_answers_nothing() {
+    let rig = Rig::new();
+    let object = rig.drop_in("a", "fine").await;
+    let endless = rig.drop_in("b", "fine").await;
+    let engine = Stuck(crate::common::engine(&rig.scans));
+    let pipeline = rig.builder().await.engine(engine).build().expect("a pipeline");
+    let inner = queue(&[message(&object), message(&endless)]).await;
+    let silent = CancellationToken::new();
+    let queue: Arc<dyn Queue> = Arc::new(Silent(Arc::clone(&inner), silent.clone()));
+    let worker = Worker::new(pipeline, queue, options()).expect("a worker");
+    silent.cancel();
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (worker, stop) = (worker.clone(), stop.clone());
+        async move { worker.run(stop).await }
+    });
+    // One is done and cannot be told of, the other one never ends.
+    let begun = async {
+        while get(&*rig.clean, "a").await.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, begun).await.expect("it begins");
+    stop.cancel();
+    tokio::time::timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
+    // Nobody was told, so both come again.
+    let leased = inner.depth().await.expect("a depth");
+    assert_eq!(leased.leased + leased.ready, 2);
+}
+
+/// Never comes to an end with one name.
+#[derive(Debug)]
+struct Stuck<E>(E);
+
+#[async_trait]
+impl<E: Engine> Engine for Stuck<E> {
+    fn info(&self) -> EngineInfo {
+        self.0.info()
+    }
+
+    async fn scan(&self, content: &scan_pipeline::content::Content, cx: &ScanContext) -> Result<Report> {
+        if cx.name == "b" {
+            return std::future::pending().await;
+        }
+        self.0.scan(content, cx).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_object_larger_than_the_limit_on_bytes_is_worked_on_alone() {
     let rig = Rig::new();
     let pipeline = rig.pipeline().await;
@@ -361,22 +460,38 @@ async fn an_object_larger_than_the_limit_on_bytes_is_worked_on_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_of_one_tenant_does_not_starve_another() {
+async fn a_burst_of_one_bucket_does_not_starve_another() {
     let rig = Rig::new();
-    let pipeline = rig.builder().await.concurrency(2).build().expect("a pipeline");
+    let small = MemoryBucket::new("small").expect("a bucket");
+    let builder = rig.builder().await.bucket("small", Arc::new(small.clone())).policy(scan_pipeline::Policy::new());
+    let pipeline = builder.concurrency(4).build().expect("a pipeline");
+    let notice = |object: &ObjectRef| NewMessage::new(TaskMessage::new(object).to_json());
     let mut burst = Vec::new();
-    for number in 0..1000 {
-        let body = format!(r#"{{"job_id": "burst", "bucket": "memory://quarantine", "key": "not there {number}"}}"#);
-        burst.push(NewMessage::new(body).tenant("loud").lane(Lane::Bulk));
+    for number in 0..10_000 {
+        burst.push(notice(&rig.drop_in(&format!("{number}"), "fine").await));
     }
+    // Nobody says whose they are, as it is with notifications.
     let queue = queue(&burst).await;
-    let urgent = rig.drop_in("urgent", "fine").await;
-    queue.enqueue(&[message(&urgent).lane(Lane::Interactive)]).await.expect("enqueued");
+    let (mut few, mut ids) = (Vec::new(), Vec::new());
+    for number in 0..5 {
+        let object = crate::common::put(&small, &format!("few {number}"), "fine").await;
+        ids.push(TaskId::of(&small.stat(&object).await.expect("there").object, 0));
+        few.push(notice(&object));
+    }
+    queue.enqueue(&few).await.expect("enqueued");
     let worker = worker(&pipeline, &queue);
-    let done = || async { get(&*rig.clean, "urgent").await.is_some() };
-    until(&worker, done).await;
+    let through = || async {
+        for id in &ids {
+            match pipeline.store().task(*id).await.expect("the store reads") {
+                Some(task) if task.state == TaskState::Done => {}
+                _ => return false,
+            }
+        }
+        true
+    };
+    until(&worker, through).await;
     let left = queue.depth().await.expect("a depth").ready;
-    assert!(left > 500, "{left} of the burst were left when it was through");
+    assert!(left > 9_000, "{left} of the burst were left when the few were through");
 }
 
 #[tokio::test]
