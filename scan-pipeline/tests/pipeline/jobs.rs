@@ -8,10 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use scan_pipeline::job::{JobOptions, Jobs};
 use scan_pipeline::objects::{Buckets, ObjectOps};
-use scan_pipeline::queue::{
-    DeadLetters, Delivery, Depth, Held, Lane, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle, SqliteQueue,
-    TestClock,
-};
+use scan_pipeline::queue::{Lane, Queue, SqliteQueue};
 use scan_pipeline::store::{
     Advance, Counters, Job, JobId, JobState, JobStore, NewJob, Rescan, SqliteStore, TaskFilter, TaskState,
 };
@@ -19,7 +16,6 @@ use scan_pipeline::testkit::{Interleaved, Moment, Op};
 use scan_pipeline::worker::{Worker, WorkerOptions};
 use scan_pipeline::workflow::{RetryPolicy, Workflow};
 use scan_pipeline::{Error, ErrorKind, Pipeline, Policy, Result};
-use tokio::sync::Semaphore;
 
 use crate::common::{Rig, engine, get, put, quick, whole};
 use crate::worker::{is_empty, options, until};
@@ -37,7 +33,7 @@ impl Set {
     }
 
     /// A pipeline that leaves everything where it is.
-    fn pipeline(&self, generation: &str) -> Pipeline {
+    pub(crate) fn pipeline(&self, generation: &str) -> Pipeline {
         self.with(Policy::new(), generation)
     }
 
@@ -64,7 +60,7 @@ impl Set {
         self.finish(&self.worker(pipeline, Arc::new(self.store.clone())), &id).await
     }
 
-    async fn finish(&self, worker: &Worker, id: &JobId) -> Job {
+    pub(crate) async fn finish(&self, worker: &Worker, id: &JobId) -> Job {
         let ended = || async { self.jobs().get(id).await.expect("known").state != JobState::Running };
         until(worker, ended).await;
         self.jobs().get(id).await.expect("known")
@@ -97,7 +93,7 @@ impl<E: scan_pipeline::engine::Engine> scan_pipeline::engine::Engine for Generat
 }
 
 /// Keys of every kind, and how many of them say what.
-async fn fill(set: &Set, count: usize) -> Counters {
+pub(crate) async fn fill(set: &Set, count: usize) -> Counters {
     let mut counters = Counters::default();
     for number in 0..count {
         let key = match number % 7 {
@@ -126,7 +122,7 @@ async fn fill(set: &Set, count: usize) -> Counters {
     counters
 }
 
-fn small() -> JobOptions {
+pub(crate) fn small() -> JobOptions {
     JobOptions { shards: 8, chunk: 20, ..JobOptions::default() }
 }
 
@@ -319,137 +315,6 @@ async fn a_chunk_that_kills_its_workers_is_counted_as_failed() {
     let job = set.finish(&worker, &id).await;
     assert_eq!((job.state, job.totals.failed, set.dead().await), (JobState::Done, 5, 1));
     assert_eq!(set.rig.scans.get(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_job_whose_listing_kills_its_workers_has_failed() {
-    let set = Set::new().await;
-    fill(&set, 5).await;
-    let options = JobOptions { shards: 1, ..small() };
-    let id = set.jobs().scan_prefix("quarantine", &options).await.expect("it begins");
-    let once = WorkerOptions { retry: RetryPolicy { max_attempts: 1, ..quick() }, ..crate::worker::options() };
-    let queue = Arc::clone(&set.queue) as Arc<dyn Queue>;
-    let worker = Worker::with_jobs(set.pipeline("1"), queue, Arc::new(set.store.clone()), once).expect("a worker");
-    for _ in 0..100 {
-        let leased = set.queue.lease(1, Duration::from_millis(1), Duration::from_secs(60)).await.expect("leased");
-        assert_eq!(leased.len(), 1);
-    }
-    let job = set.finish(&worker, &id).await;
-    assert_eq!((job.state, set.dead().await), (JobState::Failed, 1));
-    let why = job.error.expect("it says why");
-    assert!(why.contains("shard 0") && why.contains("delivered 100 times"), "{why}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_chunk_that_came_too_often_to_a_function_is_counted_before_the_queue_moves_it_away() {
-    let set = Set::new().await;
-    fill(&set, 5).await;
-    let id = set.jobs().scan_prefix("quarantine", &JobOptions { shards: 1, ..small() }).await.expect("it begins");
-    let worker = set.worker(set.pipeline("1"), Arc::new(set.store.clone()));
-    let shard = set.queue.lease(1, Duration::from_secs(60), Duration::ZERO).await.expect("leased").remove(0);
-    assert_eq!(worker.handle(&shard.body).await, scan_pipeline::worker::Outcome::Done);
-    let chunk = set.queue.lease(1, Duration::from_secs(60), Duration::ZERO).await.expect("leased").remove(0);
-    let come = async |count: u32| {
-        let batch = serde_json::json!({ "Records": [{ "messageId": "1", "eventSource": "aws:sqs",
-            "body": String::from_utf8_lossy(&chunk.body), "attributes": { "ApproximateReceiveCount": count.to_string() } }] });
-        let handled =
-            scan_pipeline::worker::lambda::handle(&worker, batch.to_string().as_bytes(), Duration::from_secs(60)).await;
-        handled.expect("a batch").ids().count()
-    };
-    // It has six attempts.
-    assert_eq!(come(7).await, 1, "it stays, for the queue to move it");
-    let job = set.jobs().get(&id).await.expect("known");
-    assert_eq!((job.state, job.totals.failed, set.rig.scans.get()), (JobState::Done, 5, 0));
-}
-
-/// As SQS does it: what was received too often is among the dead letters, and nobody is told.
-#[derive(Debug)]
-struct Broker {
-    queue: Arc<SqliteQueue>,
-    most: u32,
-    deliveries: AtomicU64,
-}
-
-#[async_trait]
-impl Queue for Broker {
-    fn caps(&self) -> QueueCaps {
-        self.queue.caps()
-    }
-    async fn enqueue(&self, messages: &[NewMessage]) -> Result<Vec<Result<MessageId>>> {
-        self.queue.enqueue(messages).await
-    }
-    async fn lease(&self, most: usize, ttl: Duration, wait: Duration) -> Result<Vec<Delivery>> {
-        let mut good = Vec::new();
-        for delivery in self.queue.lease(most, ttl, wait).await? {
-            self.deliveries.fetch_add(1, Ordering::SeqCst);
-            if delivery.attempt > self.most {
-                let dead = Settle::Dead { reason: String::from("the broker moved it") };
-                self.queue.settle(&[(delivery.receipt, dead)]).await?;
-            } else {
-                good.push(delivery);
-            }
-        }
-        Ok(good)
-    }
-    async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {
-        self.queue.extend(leases).await
-    }
-    async fn settle(&self, messages: &[(Receipt, Settle)]) -> Result<Vec<Held>> {
-        self.queue.settle(messages).await
-    }
-    async fn depth(&self) -> Result<Depth> {
-        self.queue.depth().await
-    }
-    fn dead_letters(&self) -> &dyn DeadLetters {
-        self.queue.dead_letters()
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_chunk_that_waits_for_room_is_not_taken_for_poison_by_the_broker() {
-    let set = Set::new().await;
-    for number in 0..3 {
-        put(&*set.rig.quarantine, &format!("{number}"), "fine").await;
-    }
-    let clock = TestClock::default();
-    let queue = Arc::new(SqliteQueue::memory().clock(clock.clone()).open().await.expect("a queue"));
-    let gate = Arc::new(Semaphore::new(0));
-    let opened = Arc::clone(&gate);
-    let gated = Interleaved::new(Arc::clone(&set.rig.quarantine) as Arc<dyn ObjectOps>, move |moment, _, op| {
-        let (gate, waits) = (Arc::clone(&opened), (moment, op) == (Moment::Before, Op::Read));
-        async move {
-            if waits {
-                gate.acquire().await.expect("it is not closed").forget();
-            }
-            Ok(())
-        }
-    });
-    let mut buckets = Buckets::new();
-    buckets.insert("quarantine", Arc::clone(&set.rig.quarantine) as Arc<dyn ObjectOps>);
-    let jobs = Jobs::new(buckets, Arc::clone(&queue) as Arc<dyn Queue>, Arc::new(set.store.clone()));
-    let options = JobOptions { shards: 1, chunk: 1, ..JobOptions::default() };
-    let id = jobs.scan_prefix("quarantine", &options).await.expect("it begins");
-    let builder = Pipeline::builder().engine(engine(&set.rig.scans)).bucket("quarantine", Arc::new(gated));
-    let pipeline = builder.store(set.store.clone()).build().expect("a pipeline");
-    // Two more than the worker's own, as it is set up.
-    let broker = Arc::new(Broker { queue: Arc::clone(&queue), most: 4, deliveries: AtomicU64::new(0) });
-    let retry = RetryPolicy { max_attempts: 2, ..quick() };
-    let options = WorkerOptions { retry, bulk: 1, lease: Duration::from_secs(36_000), ..crate::worker::options() };
-    let worker =
-        Worker::with_jobs(pipeline, Arc::clone(&broker) as Arc<dyn Queue>, Arc::new(set.store.clone()), options);
-    let done = || async {
-        clock.advance(Duration::from_secs(1));
-        // One chunk waits at the gate, and the other two for room, far more often than the broker bears.
-        if broker.deliveries.load(Ordering::SeqCst) >= 16 {
-            gate.add_permits(3);
-        }
-        jobs.get(&id).await.expect("known").state != JobState::Running
-    };
-    until(&worker.expect("a worker"), done).await;
-    let dead = queue.dead_letters().list(None, 10).await.expect("the dead letters");
-    assert_eq!(dead.iter().map(|letter| letter.reason.as_str()).collect::<Vec<_>>(), Vec::<&str>::new());
-    let job = jobs.get(&id).await.expect("known");
-    assert_eq!((job.state, job.totals.clean), (JobState::Done, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]

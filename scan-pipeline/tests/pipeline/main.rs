@@ -3,6 +3,7 @@
 mod common;
 mod crash;
 mod findings;
+mod given_up;
 mod hardening;
 mod interleave;
 mod inventory;

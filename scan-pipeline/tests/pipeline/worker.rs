@@ -40,7 +40,7 @@ pub(crate) fn message(object: &ObjectRef) -> NewMessage {
     NewMessage::new(TaskMessage::new(object).to_json()).tenant(object.bucket.as_str())
 }
 
-async fn queue(messages: &[NewMessage]) -> Arc<SqliteQueue> {
+pub(crate) async fn queue(messages: &[NewMessage]) -> Arc<SqliteQueue> {
     let queue = Arc::new(SqliteQueue::in_memory().await.expect("a queue"));
     for answer in queue.enqueue(messages).await.expect("enqueued") {
         answer.expect("enqueued");
@@ -355,93 +355,6 @@ async fn a_verdict_that_does_not_say_of_which_bytes_is_not_taken_for_what_is_the
     until(&worker(&pipeline, &queue), || is_empty(&*queue)).await;
     assert_eq!((dead(&*queue).await, rig.scans.get()), (Vec::new(), 1));
     assert_eq!((get(&*rig.clean, "a").await, get(&*rig.infected, "a").await.is_some()), (None, true));
-}
-
-/// A queue that answers nothing any more from some moment on, but for leases.
-#[derive(Debug)]
-struct Silent(Arc<SqliteQueue>, CancellationToken);
-
-impl Silent {
-    async fn unless_silent<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        if self.1.is_cancelled() {
-            return std::future::pending().await;
-        }
-        call.await
-    }
-}
-
-#[async_trait]
-impl Queue for Silent {
-    fn caps(&self) -> QueueCaps {
-        self.0.caps()
-    }
-    async fn enqueue(&self, messages: &[NewMessage]) -> Result<Vec<Result<MessageId>>> {
-        self.unless_silent(self.0.enqueue(messages)).await
-    }
-    async fn lease(&self, most: usize, ttl: Duration, wait: Duration) -> Result<Vec<Delivery>> {
-        self.0.lease(most, ttl, wait).await
-    }
-    async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {
-        self.unless_silent(self.0.extend(leases)).await
-    }
-    async fn settle(&self, messages: &[(Receipt, Settle)]) -> Result<Vec<Held>> {
-        self.unless_silent(self.0.settle(messages)).await
-    }
-    async fn depth(&self) -> Result<Depth> {
-        self.0.depth().await
-    }
-    fn dead_letters(&self) -> &dyn DeadLetters {
-        self.0.dead_letters()
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_is_told_to_stop_ends_though_the_broker_answers_nothing() {
-    let rig = Rig::new();
-    let object = rig.drop_in("a", "fine").await;
-    let endless = rig.drop_in("b", "fine").await;
-    let engine = Stuck(crate::common::engine(&rig.scans));
-    let pipeline = rig.builder().await.engine(engine).build().expect("a pipeline");
-    let inner = queue(&[message(&object), message(&endless)]).await;
-    let silent = CancellationToken::new();
-    let queue: Arc<dyn Queue> = Arc::new(Silent(Arc::clone(&inner), silent.clone()));
-    let worker = Worker::new(pipeline, queue, options()).expect("a worker");
-    silent.cancel();
-    let stop = CancellationToken::new();
-    let running = tokio::spawn({
-        let (worker, stop) = (worker.clone(), stop.clone());
-        async move { worker.run(stop).await }
-    });
-    // One is done and cannot be told of, the other one never ends.
-    let begun = async {
-        while get(&*rig.clean, "a").await.is_none() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, begun).await.expect("it begins");
-    stop.cancel();
-    tokio::time::timeout(PATIENCE, running).await.expect("it ends").expect("no panic");
-    // Nobody was told, so both come again.
-    let leased = inner.depth().await.expect("a depth");
-    assert_eq!(leased.leased + leased.ready, 2);
-}
-
-/// Never comes to an end with one name.
-#[derive(Debug)]
-struct Stuck<E>(E);
-
-#[async_trait]
-impl<E: Engine> Engine for Stuck<E> {
-    fn info(&self) -> EngineInfo {
-        self.0.info()
-    }
-
-    async fn scan(&self, content: &scan_pipeline::content::Content, cx: &ScanContext) -> Result<Report> {
-        if cx.name == "b" {
-            return std::future::pending().await;
-        }
-        self.0.scan(content, cx).await
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
