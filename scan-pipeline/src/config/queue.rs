@@ -102,13 +102,7 @@ impl QueueUrl {
             #[cfg(feature = "postgres")]
             Self::Postgres(url) => Ok(Arc::new(PostgresQueue::open(url).await?)),
             #[cfg(feature = "sqs")]
-            Self::Sqs { url, dead_letters } => {
-                let mut builder = SqsQueue::builder(url);
-                if let Some(dead_letters) = dead_letters {
-                    builder = builder.dead_letters(dead_letters);
-                }
-                Ok(Arc::new(builder.build().await?))
-            }
+            Self::Sqs { url, dead_letters } => Ok(Arc::new(sqs(url, dead_letters.as_deref()).await?)),
             #[cfg(feature = "nats")]
             Self::Nats(url) => Ok(Arc::new(NatsQueue::builder(url).build().await?)),
             #[allow(unreachable_patterns, reason = "all may be compiled in")]
@@ -117,6 +111,34 @@ impl QueueUrl {
                 Err(Error::new(ErrorKind::Unsupported, why).about(other.to_string()))
             }
         }
+    }
+}
+
+impl QueueUrl {
+    /// What is set up at the broker in a way that loses sight of messages, in words, where workers give a message up after
+    /// so many deliveries. Of the kinds that there are, only SQS has such settings.
+    ///
+    /// # Errors
+    ///
+    /// The broker cannot be asked.
+    pub async fn warnings(&self, max_attempts: u32) -> Result<Vec<String>> {
+        match self {
+            #[cfg(feature = "sqs")]
+            Self::Sqs { url, dead_letters } => sqs(url, dead_letters.as_deref()).await?.check(max_attempts).await,
+            _ => {
+                let _ = max_attempts;
+                Ok(Vec::new())
+            }
+        }
+    }
+}
+
+#[cfg(feature = "sqs")]
+async fn sqs(url: &str, dead_letters: Option<&str>) -> Result<SqsQueue> {
+    let builder = SqsQueue::builder(url);
+    match dead_letters {
+        Some(dead_letters) => builder.dead_letters(dead_letters).build().await,
+        None => builder.build().await,
     }
 }
 

@@ -91,7 +91,7 @@ pub use task::TaskMessage;
 
 use crate::model::{BucketUrl, EngineInfo, ObjectRef, Verdict};
 use crate::objects::Buckets;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Most bytes of a message: SQS carries no more.
 const LARGEST: usize = 1 << 20;
@@ -127,7 +127,7 @@ pub struct Created {
     /// Whether the bucket's address is the whole of it, as in our own messages, and not only a name at a vendor's.
     pub exact: bool,
     /// The storage account on Azure, which the bucket's address does not hold. Two accounts may each have a container
-    /// of that name, so whoever reads the events of several compares it.
+    /// of that name, so [`locate`](Self::locate) compares it.
     pub account: Option<String>,
 }
 
@@ -141,19 +141,27 @@ impl Created {
     /// # Errors
     ///
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when there is none, or when the message has no more than a name
-    /// and several buckets have it; see [`Buckets::locate`].
+    /// and several buckets have it; see [`Buckets::locate`]. The same when the bucket is in another account.
     pub fn locate(&self, buckets: &Buckets) -> Result<ObjectRef> {
         if self.exact {
             return buckets.of(&self.object).map(|_| self.object.clone());
         }
-        buckets.locate(self.object.clone())
+        let object = buckets.locate(self.object.clone())?;
+        match (&self.account, buckets.of(&object)?.account()) {
+            (Some(theirs), Some(ours)) if !theirs.eq_ignore_ascii_case(ours) => {
+                let why =
+                    format!("is in the account {theirs}, and the bucket of this name that is set up is in {ours}");
+                Err(Error::new(ErrorKind::Config, why).about(object.to_string()))
+            }
+            _ => Ok(object),
+        }
     }
 }
 
 /// The verdict of another scanner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScannedElsewhere {
-    /// The object, pinned to the state that was scanned.
+    /// The object, pinned to the state that was scanned; where it is not, nobody can say which that was.
     pub object: ObjectRef,
     /// What the scanner says. Its clean is its word: no coverage comes with it.
     pub verdict: Verdict,

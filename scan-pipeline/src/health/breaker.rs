@@ -72,6 +72,28 @@ impl Breaker {
         result
     }
 
+    /// As [`call`](Self::call), where the answer is only the beginning of what was asked for. Unless it was a probe, whether
+    /// the other side works is told later, by [`tell`](Self::tell).
+    pub(crate) async fn begin<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let pass = self.enter()?;
+        let result = call.await;
+        match &result {
+            Err(why) if is_outage(why) => pass.failed(why.to_string()),
+            Ok(_) if !pass.probe => drop(pass),
+            _ => pass.answered(),
+        }
+        result
+    }
+
+    /// How something came to its end that has [begun](Self::begin).
+    pub(crate) fn tell(&self, failure: Option<&Error>) {
+        let pass = Pass { breaker: self, probe: false, told: false };
+        match failure {
+            Some(why) if is_outage(why) => pass.failed(why.to_string()),
+            _ => pass.answered(),
+        }
+    }
+
     /// How long calls will fail at once; `None` when one would go through.
     pub fn pause(&self) -> Option<Duration> {
         let open = self.inner().open?;

@@ -1,16 +1,23 @@
-//! A store and a bucket whose calls go through a breaker.
+//! Stores, buckets and queues whose calls go through a breaker.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
 
 use super::Breaker;
 use crate::Result;
 use crate::content::Content;
 use crate::model::{BucketUrl, ObjectRef, Tags, TaskId, Timestamp};
 use crate::objects::{Caps, KeyRange, ObjectInfo, ObjectOps, ObjectRead, Page, PutOptions, TagsSet};
+use crate::queue::{DeadLetters, Delivery, Depth, Held, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle};
 use crate::store::{
-    AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Lease, Store, TaskFilter, TaskRecord,
+    Advance, AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Counters, Job, JobId,
+    JobState, JobStore, Lease, NewJob, Store, TaskFilter, TaskRecord,
 };
 
 /// Something that is called through a breaker.
@@ -75,12 +82,17 @@ impl ObjectOps for Guarded<dyn ObjectOps> {
         self.inner.lists_whole_references()
     }
 
+    fn account(&self) -> Option<&str> {
+        self.inner.account()
+    }
+
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {
         self.breaker.call(self.inner.stat(object)).await
     }
 
     async fn read(&self, object: &ObjectRef) -> Result<ObjectRead> {
-        self.breaker.call(self.inner.read(object)).await
+        let ObjectRead { info, stream } = self.breaker.begin(self.inner.read(object)).await?;
+        Ok(ObjectRead { info, stream: Watched { breaker: Arc::clone(&self.breaker), stream }.boxed() })
     }
 
     async fn tags(&self, object: &ObjectRef) -> Result<Tags> {
@@ -109,5 +121,123 @@ impl ObjectOps for Guarded<dyn ObjectOps> {
 
     async fn list(&self, range: &KeyRange) -> Result<Page> {
         self.breaker.call(self.inner.list(range)).await
+    }
+}
+
+/// An object's bytes: a connection that breaks among them counts as well as one that never came about.
+struct Watched {
+    breaker: Arc<Breaker>,
+    stream: BoxStream<'static, Result<Bytes>>,
+}
+
+impl Stream for Watched {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = ready!(self.stream.poll_next_unpin(cx));
+        match &next {
+            None => self.breaker.tell(None),
+            Some(Err(why)) => self.breaker.tell(Some(why)),
+            Some(Ok(_)) => {}
+        }
+        Poll::Ready(next)
+    }
+}
+
+#[async_trait]
+impl JobStore for Guarded<dyn JobStore> {
+    async fn create_job(&self, job: &NewJob) -> Result<()> {
+        self.breaker.call(self.inner.create_job(job)).await
+    }
+
+    async fn job(&self, id: &JobId) -> Result<Option<Job>> {
+        self.breaker.call(self.inner.job(id)).await
+    }
+
+    async fn job_head(&self, id: &JobId) -> Result<Option<Job>> {
+        self.breaker.call(self.inner.job_head(id)).await
+    }
+
+    async fn jobs(&self, before: Option<&JobId>, most: usize) -> Result<Vec<Job>> {
+        self.breaker.call(self.inner.jobs(before, most)).await
+    }
+
+    async fn advance(&self, id: &JobId, shard: u32, step: &Advance) -> Result<Option<JobState>> {
+        self.breaker.call(self.inner.advance(id, shard, step)).await
+    }
+
+    async fn count(&self, id: &JobId, shard: u32, chunk: u64, counters: &Counters) -> Result<JobState> {
+        self.breaker.call(self.inner.count(id, shard, chunk, counters)).await
+    }
+
+    async fn end_job(&self, id: &JobId, state: JobState, why: Option<&str>) -> Result<JobState> {
+        self.breaker.call(self.inner.end_job(id, state, why)).await
+    }
+}
+
+#[async_trait]
+impl Queue for Guarded<dyn Queue> {
+    fn caps(&self) -> QueueCaps {
+        self.inner.caps()
+    }
+
+    async fn enqueue(&self, messages: &[NewMessage]) -> Result<Vec<Result<MessageId>>> {
+        self.breaker.call(self.inner.enqueue(messages)).await
+    }
+
+    async fn lease(&self, most: usize, ttl: Duration, wait: Duration) -> Result<Vec<Delivery>> {
+        self.breaker.call(self.inner.lease(most, ttl, wait)).await
+    }
+
+    async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {
+        self.breaker.call(self.inner.extend(leases)).await
+    }
+
+    async fn settle(&self, messages: &[(Receipt, Settle)]) -> Result<Vec<Held>> {
+        self.breaker.call(self.inner.settle(messages)).await
+    }
+
+    async fn depth(&self) -> Result<Depth> {
+        self.breaker.call(self.inner.depth()).await
+    }
+
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        self.inner.dead_letters()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BreakerOptions, BreakerState, Health};
+    use super::*;
+    use crate::{Error, ErrorKind};
+
+    /// Reads an object of these parts through a breaker, up to its end or its failure.
+    async fn read(breaker: &Arc<Breaker>, parts: Vec<Result<Bytes>>) -> Result<()> {
+        breaker.begin(async { Ok(()) }).await?;
+        let stream = futures_util::stream::iter(parts).boxed();
+        let mut read = Watched { breaker: Arc::clone(breaker), stream };
+        while let Some(part) = read.next().await {
+            part?;
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_is_a_failure_and_a_whole_one_an_answer() {
+        let options = BreakerOptions { failures: 3, ..BreakerOptions::default() };
+        let breaker = Health::new(options).breaker("bucket");
+        let bytes = || Ok(Bytes::from_static(b"some"));
+        let cut = || vec![bytes(), Err(Error::new(ErrorKind::Unavailable, "connection reset"))];
+        for _ in 0..2 {
+            read(&breaker, cut()).await.expect_err("it is cut");
+        }
+        read(&breaker, vec![bytes(), bytes()]).await.expect("whole");
+        assert_eq!(breaker.dependency().failures, 0);
+        for _ in 0..3 {
+            assert_eq!(breaker.dependency().state, BreakerState::Closed);
+            read(&breaker, cut()).await.expect_err("it is cut");
+        }
+        assert_eq!(breaker.dependency().state, BreakerState::Open, "though each had begun with an answer");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 
 use super::message::ChunkObject;
-use super::{Around, Outcome, found};
+use super::{Around, Outcome, found, short};
 use crate::model::{BucketUrl, ObjectRef, Verdict};
 use crate::pipeline::{Again, Attended, Processed};
 use crate::store::{Counters, Job, JobId, JobSource, JobState, Rescan, TaskState};
@@ -72,7 +72,7 @@ impl Around<'_> {
             Ok(Attended::Known(known)) => {
                 let why = Error::from(known);
                 let after = why.retry_after().unwrap_or(ELSEWHERE).max(Duration::from_secs(1));
-                One::Later(Outcome::Retry { after: Some(after.min(ELSEWHERE)), outage: false, why: why.to_string() })
+                One::Later(Outcome::Retry { after: Some(after.min(ELSEWHERE)), outage: true, why: short(&why) })
             }
             Err(why) if matches!(why.kind(), ErrorKind::Gone | ErrorKind::Superseded) => {
                 One::Counted(Counters { gone: 1, ..Counters::default() })

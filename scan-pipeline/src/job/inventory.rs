@@ -84,7 +84,7 @@ impl Around<'_> {
             if listed.objects.len() < job.chunk as usize {
                 listed.next = None;
             }
-            if !self.hand_out(job, &mut shard, listed).await? {
+            if !self.hand_out_rows(job, &mut shard, listed).await? {
                 return Ok(Outcome::Done);
             }
             // The file is read in one go, since the next turn would have to begin at its start; others are let in

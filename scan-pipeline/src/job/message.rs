@@ -22,6 +22,9 @@ pub(crate) enum JobMessage {
         job: JobId,
         /// The number of the shard.
         shard: u32,
+        /// How often it was tried as an earlier message.
+        #[serde(default, skip_serializing_if = "is_none_yet")]
+        tries: u32,
     },
     /// Work on some objects.
     #[serde(rename = "chunk/1")]
@@ -36,7 +39,15 @@ pub(crate) enum JobMessage {
         bucket: BucketUrl,
         /// The objects.
         objects: Vec<ChunkObject>,
+        /// How often it was tried as an earlier message.
+        #[serde(default, skip_serializing_if = "is_none_yet")]
+        tries: u32,
     },
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "that is how it is called")]
+fn is_none_yet(tries: &u32) -> bool {
+    *tries == 0
 }
 
 /// An object of a chunk, as it was listed. The names are short because there are many.
@@ -92,8 +103,23 @@ impl JobMessage {
         })
     }
 
+    /// How often it was tried as an earlier message.
+    pub(crate) fn tries(&self) -> u32 {
+        match self {
+            Self::Shard { tries, .. } | Self::Chunk { tries, .. } => *tries,
+        }
+    }
+
+    /// The same after so many tries.
+    pub(crate) fn tried(mut self, after: u32) -> Self {
+        match &mut self {
+            Self::Shard { tries, .. } | Self::Chunk { tries, .. } => *tries = after,
+        }
+        self
+    }
+
     /// The message as JSON.
-    pub(super) fn to_json(&self) -> String {
+    pub(crate) fn to_json(&self) -> String {
         // Text and numbers only: there is nothing in it that could fail.
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -105,7 +131,7 @@ mod tests {
 
     fn chunk(objects: Vec<ChunkObject>) -> JobMessage {
         let bucket = "s3://uploads?endpoint=http://127.0.0.1:9000".parse().expect("an address");
-        JobMessage::Chunk { job: JobId::new(), shard: 3, chunk: 17, bucket, objects }
+        JobMessage::Chunk { job: JobId::new(), shard: 3, chunk: 17, bucket, objects, tries: 0 }
     }
 
     fn object(key: &str) -> ChunkObject {
@@ -121,7 +147,8 @@ mod tests {
     #[test]
     fn messages_come_back_as_they_were() {
         for message in [
-            JobMessage::Shard { job: JobId::new(), shard: 0 },
+            JobMessage::Shard { job: JobId::new(), shard: 0, tries: 0 },
+            JobMessage::Shard { job: JobId::new(), shard: 7, tries: 5 },
             chunk(vec![object("a\0b\"\\\u{10ffff}"), object(""), object(&"x".repeat(1024))]),
         ] {
             let text = message.to_json();

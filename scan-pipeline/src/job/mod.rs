@@ -30,11 +30,11 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::model::{BucketUrl, ObjectRef, Timestamp};
+use crate::model::{BucketUrl, ContentDigest, ObjectRef, Timestamp};
 use crate::objects::Buckets;
 use crate::pipeline::Pipeline;
 use crate::queue::{Lane, NewMessage, Queue};
-use crate::store::{Counters, Job, JobId, JobSource, JobState, JobStore, NewJob, Rescan, ShardRange};
+use crate::store::{Counters, Job, JobId, JobSource, JobState, JobStore, NewJob, Rescan, Shard, ShardRange};
 use crate::{Error, ErrorKind, Result};
 
 pub(crate) use message::JobMessage;
@@ -43,6 +43,8 @@ pub(crate) use outcome::short;
 
 /// A shard that nobody has moved on for this long is rung for again: its message may have been lost with a queue.
 const SILENT: Duration = Duration::from_secs(600);
+/// Jobs of one look for such shards.
+const JOBS: usize = 100;
 
 /// How a job is cut up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +137,7 @@ impl Jobs {
             self.store.end_job(&job.id, JobState::Done, None).await?;
         }
         let messages: Vec<_> =
-            (0..).zip(&job.shards).map(|(shard, _)| shard_message(&job.id, &job.source, shard, 0)).collect();
+            (0..).zip(&job.shards).map(|(shard, _)| list_message(&job.id, &job.source, shard, 0, None)).collect();
         enqueue(&*self.queue, &messages).await?;
         Ok(job.id)
     }
@@ -189,8 +191,8 @@ impl Around<'_> {
     /// Does one part of a job.
     pub(crate) async fn handle(&self, message: JobMessage) -> Outcome {
         let done = match message {
-            JobMessage::Shard { job, shard } => self.shard(&job, shard).await,
-            JobMessage::Chunk { job, shard, chunk, bucket, objects } => {
+            JobMessage::Shard { job, shard, .. } => self.shard(&job, shard).await,
+            JobMessage::Chunk { job, shard, chunk, bucket, objects, .. } => {
                 self.chunk(&job, (shard, chunk), &bucket, objects).await
             }
         };
@@ -208,35 +210,55 @@ fn found(job: Option<Job>, id: &JobId) -> Result<Job> {
     job.ok_or_else(missing)
 }
 
-/// Counts the objects of a chunk that is given up as failed.
-pub(crate) async fn count_lost(store: &dyn JobStore, message: &JobMessage) {
-    let JobMessage::Chunk { job, shard, chunk, objects, .. } = message else { return };
-    let counters = Counters { failed: objects.len() as u64, ..Counters::default() };
-    if let Err(why) = store.count(job, *shard, *chunk, &counters).await {
-        tracing::warn!(%job, error = %why, "a chunk that is dead could not be counted");
+/// Notes that a message is given up: the objects of a chunk are counted as failed, and a job that cannot be listed on has
+/// failed, so that either way it comes to an end.
+pub(crate) async fn lost(store: &dyn JobStore, message: &JobMessage, why: &str) {
+    let (job, noted) = match message {
+        JobMessage::Chunk { job, shard, chunk, objects, .. } => {
+            let counters = Counters { failed: objects.len() as u64, ..Counters::default() };
+            (job, store.count(job, *shard, *chunk, &counters).await)
+        }
+        JobMessage::Shard { job, shard, .. } => {
+            let why = format!("shard {shard} cannot be listed: {why}");
+            (job, store.end_job(job, JobState::Failed, Some(&why)).await)
+        }
+    };
+    if let Err(why) = noted {
+        tracing::warn!(%job, error = %why, "a part of a job is dead, which could not be noted");
     }
 }
 
 /// Rings for shards that nobody has moved on for long. One ring too many is harmless: the cursor decides.
 pub(crate) async fn ring(store: &dyn JobStore, queue: &dyn Queue) -> Result<()> {
-    for job in store.jobs(None, 100).await?.into_iter().filter(|job| job.state == JobState::Running) {
-        let Some(job) = store.job(&job.id).await? else { continue };
-        let now = Timestamp::now();
-        let silent = job.shards.iter().filter(|shard| !shard.ended && now.since(shard.updated) >= SILENT);
-        let messages: Vec<_> =
-            silent.map(|shard| shard_message(&job.id, &job.source, shard.number, shard.chunks)).collect();
-        enqueue(queue, &messages).await?;
+    let mut before = None;
+    loop {
+        let page = store.jobs(before.as_ref(), JOBS).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        before = Some(last.id.clone());
+        for job in page.into_iter().filter(|job| job.state == JobState::Running) {
+            let Some(job) = store.job(&job.id).await? else { continue };
+            let now = Timestamp::now();
+            let silent = job.shards.iter().filter(|shard| !shard.ended && now.since(shard.updated) >= SILENT);
+            let messages: Vec<_> = silent.map(|shard| shard_message(&job.id, &job.source, shard)).collect();
+            enqueue(queue, &messages).await?;
+        }
     }
-    Ok(())
 }
 
-/// A message that a shard is to be listed. Those with the same number of chunks are one.
-fn shard_message(job: &JobId, source: &JobSource, shard: u32, chunks: u64) -> NewMessage {
-    let body = JobMessage::Shard { job: job.clone(), shard }.to_json();
+/// A message that a shard is to be listed on.
+fn shard_message(job: &JobId, source: &JobSource, shard: &Shard) -> NewMessage {
+    list_message(job, source, shard.number, shard.chunks, shard.cursor.as_deref())
+}
+
+/// Those from the same place are one. A cursor moves on without chunks where no entry could be used.
+fn list_message(job: &JobId, source: &JobSource, shard: u32, chunks: u64, cursor: Option<&str>) -> NewMessage {
+    let body = JobMessage::Shard { job: job.clone(), shard, tries: 0 }.to_json();
+    let place = cursor.map(|cursor| ContentDigest::of(cursor.as_bytes()).to_string()).unwrap_or_default();
+    let place: String = place.chars().take(16).collect();
     NewMessage::new(body)
         .tenant(source.bucket().as_str())
         .lane(Lane::Bulk)
-        .dedupe(format!("{job}/{shard}/list/{chunks}"))
+        .dedupe(format!("{job}/{shard}/list/{chunks}/{place}"))
 }
 
 async fn enqueue(queue: &dyn Queue, messages: &[NewMessage]) -> Result<()> {
@@ -244,4 +266,48 @@ async fn enqueue(queue: &dyn Queue, messages: &[NewMessage]) -> Result<()> {
         answer?;
     }
     Ok(())
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::queue::SqliteQueue;
+    use crate::sql::fixture::{execute, raw};
+    use crate::store::SqliteStore;
+
+    #[test]
+    fn a_shard_that_moved_on_without_chunks_is_rung_for_by_another_name() {
+        let (job, bucket) = (JobId::new(), "memory://a".parse().expect("an address"));
+        let source = JobSource::Prefix { bucket, prefix: String::new() };
+        let key = |chunks, cursor| list_message(&job, &source, 0, chunks, cursor).dedupe;
+        assert_eq!(key(3, Some("a")), key(3, Some("a")));
+        assert_ne!(key(3, Some("a")), key(3, Some("b")));
+        assert_ne!(key(3, Some("a")), key(4, Some("a")));
+        assert_ne!(key(0, None), key(0, Some("")));
+    }
+
+    #[tokio::test]
+    async fn a_job_behind_many_newer_ones_is_not_forgotten() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("store.db");
+        let store = SqliteStore::open(&path).await.expect("a store");
+        let bucket: BucketUrl = "memory://a".parse().expect("an address");
+        for number in 0..250_u32 {
+            let source = JobSource::Prefix { bucket: bucket.clone(), prefix: String::new() };
+            let id: JobId = format!("{number:028x}").parse().expect("an id");
+            let (rescan, shards) = (Rescan::Never, vec![ShardRange::default()]);
+            store.create_job(&NewJob { id: id.clone(), source, rescan, chunk: 10, shards }).await.expect("begun");
+            if number > 0 {
+                store.end_job(&id, JobState::Cancelled, None).await.expect("ended");
+            }
+        }
+        let queue = SqliteQueue::in_memory().await.expect("a queue");
+        ring(&store, &queue).await.expect("looked at");
+        assert_eq!(queue.depth().await.expect("a depth").ready, 0, "it was moved on a moment ago");
+        execute(&mut raw(&path).await, "UPDATE job_shards SET updated = 1").await;
+        for _ in 0..2 {
+            ring(&store, &queue).await.expect("looked at");
+            assert_eq!(queue.depth().await.expect("a depth").ready, 1);
+        }
+    }
 }

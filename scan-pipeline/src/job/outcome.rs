@@ -26,7 +26,7 @@ pub enum Outcome {
     Retry {
         /// Not before this time, where somebody said so.
         after: Option<Duration>,
-        /// Something does not answer anybody, so it is no fault of the message.
+        /// Something does not answer anybody, or somebody else is at work on it: it is no fault of the message.
         outage: bool,
         /// Why.
         why: String,

@@ -101,6 +101,12 @@ pub trait ObjectOps: fmt::Debug + Send + Sync + 'static {
     fn lists_whole_references(&self) -> bool {
         false
     }
+
+    /// The account at its vendor's that the bucket is in, where its address does not hold it: two accounts may each have a
+    /// bucket of that name. `None` where there are no accounts, or it is not known.
+    fn account(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What a bucket can do.

@@ -55,6 +55,7 @@ const PART: usize = 8 << 20;
 #[derive(Debug, Clone)]
 pub struct ObjectStoreBucket {
     url: BucketUrl,
+    account: Option<String>,
     store: Arc<dyn ObjectStore>,
     lister: Lister,
     tag_store: Option<Arc<dyn TagStore>>,
@@ -65,7 +66,7 @@ impl ObjectStoreBucket {
     /// A bucket over any store that lists keys in the order of their bytes.
     pub fn new(url: BucketUrl, store: Arc<dyn ObjectStore>) -> Self {
         let lister = Lister::Plain(Arc::clone(&store));
-        Self { url, store, lister, tag_store: None, tagging: Arc::default() }
+        Self { url, account: None, store, lister, tag_store: None, tagging: Arc::default() }
     }
 
     /// The same for a store that can also list page by page, so that a key it cannot carry hides no other.
@@ -106,8 +107,9 @@ impl ObjectStoreBucket {
     pub fn azure(container: &str, builder: os::azure::MicrosoftAzureBuilder) -> Result<Self> {
         let url: BucketUrl = format!("az://{container}").parse()?;
         install_tls()?;
+        let account = builder.get_config_value(&os::azure::AzureConfigKey::AccountName);
         let store = builder.with_container_name(container).build().map_err(|why| not_configured(&url, why))?;
-        Ok(Self::paginated(url, store))
+        Ok(Self { account, ..Self::paginated(url, store) })
     }
 
     fn path(&self, key: &str) -> Result<Path> {
@@ -176,6 +178,10 @@ impl ObjectStoreBucket {
 impl ObjectOps for ObjectStoreBucket {
     fn url(&self) -> &BucketUrl {
         &self.url
+    }
+
+    fn account(&self) -> Option<&str> {
+        self.account.as_deref()
     }
 
     fn caps(&self) -> Caps {

@@ -9,6 +9,8 @@ impl Pipeline {
     /// Does what has to follow from a verdict that somebody else came to, by the same policy and as the same task as if
     /// the object had been scanned here. What was handled before is not handled again.
     ///
+    /// A verdict that does not say which state of the object it is about counts for nothing: what is there is scanned.
+    ///
     /// The scanner's "clean" comes without a proof. So it is unscannable here ([`ReasonKind::Unproven`]), and what follows
     /// is up to the policy ([`Policy::accept_unproven`](crate::Policy::accept_unproven)).
     ///
@@ -16,6 +18,10 @@ impl Pipeline {
     ///
     /// As [`Pipeline::attend`].
     pub async fn adopt(&self, object: ObjectRef, verdict: Verdict, scanner: EngineInfo) -> Result<Attended> {
+        if !object.is_pinned() {
+            // It does not say which bytes it is about, and others may be there by now.
+            return self.attend(object, &Again::Never).await;
+        }
         let permit = self.permit().await?;
         let now = match self.shared.buckets.of(&object)?.stat(&object).await {
             Ok(info) => info.object,

@@ -37,6 +37,7 @@ mod sqs;
 #[cfg(all(test, feature = "testkit", feature = "sqlite"))]
 mod tests;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::event::{self, Event};
 use crate::model::Timestamp;
 
 #[cfg(feature = "nats")]
@@ -136,7 +138,7 @@ pub struct QueueCaps {
 pub struct NewMessage {
     /// What the decoder of events understands, or any text. Some brokers take UTF-8 only.
     pub body: Bytes,
-    /// Whose it is, for fairness and, on ordered queues, for the order. The default is the empty name.
+    /// Whose it is, for fairness and, on ordered queues, for the order. Where it is empty, [`whose`](Self::whose) says.
     pub tenant: String,
     /// How urgent it is among the messages of everybody.
     pub lane: Lane,
@@ -150,6 +152,28 @@ impl NewMessage {
     /// A message for the normal lane, to be delivered at once.
     pub fn new(body: impl Into<Bytes>) -> Self {
         Self { body: body.into(), tenant: String::new(), lane: Lane::Normal, dedupe: None, delay: Duration::ZERO }
+    }
+
+    /// Whose it is: the tenant, or, where nobody said so, the bucket of the first object that the body is about. Empty
+    /// where it is about none.
+    ///
+    /// ```
+    /// use scan_pipeline::queue::NewMessage;
+    /// let message = NewMessage::new(r#"{"bucket": "s3://uploads", "key": "a.zip"}"#);
+    /// assert_eq!(message.whose(), "s3://uploads");
+    /// assert_eq!(message.tenant("somebody").whose(), "somebody");
+    /// ```
+    pub fn whose(&self) -> Cow<'_, str> {
+        // Every message that is about an object is JSON.
+        if !self.tenant.is_empty() || !matches!(self.body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            return Cow::Borrowed(&self.tenant);
+        }
+        let bucket = event::decode(&self.body).into_iter().find_map(|event| match event {
+            Event::Created(created) => Some(created.object.bucket),
+            Event::ScannedElsewhere(scanned) => Some(scanned.object.bucket),
+            Event::Ignored(_) | Event::Unreadable(_) => None,
+        });
+        bucket.map_or(Cow::Borrowed(""), |bucket| Cow::Owned(bucket.as_str().to_owned()))
     }
 
     /// Says whose it is.
@@ -250,7 +274,7 @@ pub struct Delivery {
     pub receipt: Receipt,
     /// How often it was delivered, this time included.
     pub attempt: u32,
-    /// Whose it is; empty where nobody said so.
+    /// Whose it is; empty where nobody said so, and it is about no object.
     pub tenant: String,
     /// How urgent it is.
     pub lane: Lane,

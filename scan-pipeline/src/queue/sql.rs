@@ -125,7 +125,7 @@ pub(super) async fn enqueue<W: Future<Output = Result<Vec<MessageId>>>>(
         let (part, others) = rest.split_at(first_part(rest));
         rest = others;
         let checked: Vec<_> = part.iter().map(&check).collect();
-        let good = part.iter().zip(&checked).filter(|(_, check)| check.is_ok()).map(|(message, _)| message.clone());
+        let good = part.iter().zip(&checked).filter(|(_, check)| check.is_ok()).map(|(message, _)| owned(message));
         let good: Vec<_> = good.collect();
         let written = if good.is_empty() { Ok(Vec::new()) } else { write(good).await };
         let mut ids = written.as_ref().map_or(&[][..], Vec::as_slice).iter();
@@ -138,6 +138,11 @@ pub(super) async fn enqueue<W: Future<Output = Result<Vec<MessageId>>>>(
         }
     }
     Ok(answers)
+}
+
+/// The message with its tenant.
+fn owned(message: &NewMessage) -> NewMessage {
+    NewMessage { tenant: message.whose().into_owned(), ..message.clone() }
 }
 
 fn first_part(messages: &[NewMessage]) -> usize {

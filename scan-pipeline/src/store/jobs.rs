@@ -8,7 +8,8 @@
 //!
 //! - [`advance`](JobStore::advance) is compare-and-set: of two listers of one shard one moves the cursor, and the other is
 //!   told to stop.
-//! - [`count`](JobStore::count) of the same chunk again replaces its counters.
+//! - [`count`](JobStore::count) of the same chunk again replaces its counters, unless it has fewer objects than before: a
+//!   chunk that was listed again lacks what was moved since.
 //! - A job is done by itself, in the call that completes it: when every shard has ended and every chunk was counted.
 //! - A job that has ended stays so: later calls change nothing and say what it is.
 
@@ -291,8 +292,22 @@ pub struct Shard {
     pub counted: u64,
     /// Nothing is left to list.
     pub ended: bool,
+    /// The page before the cursor, as long as its chunks may not all be in the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open: Option<OpenPage>,
     /// When it was moved on last.
     pub updated: Timestamp,
+}
+
+/// A page of a listing that is handed out. What is listed in its place later may lack objects and have others, but by its
+/// bounds each object that stays comes into the chunk that it was in.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenPage {
+    /// The key that it begins behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<String>,
+    /// The last key of each of its chunks, which are the last ones of the shard.
+    pub bounds: Vec<String>,
 }
 
 /// A step of a shard.
@@ -310,6 +325,8 @@ pub struct Advance {
     pub bad: u64,
     /// Nothing is left to list.
     pub ended: bool,
+    /// The page that the step is over, before its chunks are in the queue. The next step says that they are.
+    pub open: Option<OpenPage>,
 }
 
 /// A bulk job.

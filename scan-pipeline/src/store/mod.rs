@@ -41,7 +41,9 @@ use crate::model::{ContentDigest, ObjectRef, Report, TaskId, Timestamp};
 use crate::{Error, ErrorKind, Result};
 
 pub use audit::{AuditEntry, AuditHead, NewAudit};
-pub use jobs::{Advance, Counters, Job, JobId, JobSource, JobState, JobStore, NewJob, Rescan, Shard, ShardRange};
+pub use jobs::{
+    Advance, Counters, Job, JobId, JobSource, JobState, JobStore, NewJob, OpenPage, Rescan, Shard, ShardRange,
+};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresStore, PostgresStoreBuilder};
 #[cfg(feature = "sqlite")]

@@ -162,6 +162,10 @@ impl ObjectOps for Interleaved {
     fn lists_whole_references(&self) -> bool {
         self.inner.lists_whole_references()
     }
+
+    fn account(&self) -> Option<&str> {
+        self.inner.account()
+    }
 }
 
 /// Errors to come, for [`Interleaved`]: the n-th call of an operation fails before or after its effect. Clones share

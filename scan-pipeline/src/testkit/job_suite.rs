@@ -19,7 +19,9 @@
 
 use crate::ErrorKind;
 use crate::model::ObjectRef;
-use crate::store::{Advance, Counters, Job, JobId, JobSource, JobState, JobStore, NewJob, Rescan, ShardRange};
+use crate::store::{
+    Advance, Counters, Job, JobId, JobSource, JobState, JobStore, NewJob, OpenPage, Rescan, ShardRange,
+};
 
 /// Makes a test of each behaviour. The argument is a function that gives an empty store for one test, as an
 /// `Arc<dyn JobStore>`, or `None` where there is nothing to test and it has said so.
@@ -28,7 +30,8 @@ macro_rules! job_suite {
     ($fixture:expr) => {
         $crate::job_suite!(@all $fixture,
             a_job_comes_back_as_it_was_created, the_same_job_again_changes_nothing, jobs_are_listed_the_newest_first,
-            of_two_listers_one_moves_the_cursor, a_chunk_that_is_counted_again_replaces_its_counters,
+            of_two_listers_one_moves_the_cursor, an_open_page_is_kept_until_the_next_step,
+            a_chunk_that_is_counted_again_replaces_its_counters, a_chunk_with_fewer_objects_than_before_changes_nothing,
             a_job_is_done_when_the_last_chunk_is_counted, a_job_is_done_when_the_last_shard_ends,
             a_job_that_has_ended_stays_so, cursors_and_bounds_are_exact, an_unknown_job_is_an_error
         );
@@ -148,6 +151,33 @@ pub async fn a_chunk_that_is_counted_again_replaces_its_counters(store: &dyn Job
     let head = store.job_head(&job.id).await.expect("the store reads").expect("the job is known");
     let (shards, totals, updated) = (Vec::new(), Counters::default(), head.updated);
     assert_eq!(head, Job { shards, totals, updated, ..job });
+}
+
+/// Behaviour.
+pub async fn an_open_page_is_kept_until_the_next_step(store: &dyn JobStore) {
+    let job = begun(store, 2).await;
+    for (from, after) in [(0, None), (2, Some(String::from("a\0\"\u{10ffff}")))] {
+        let bounds = vec![String::from("b\0"), "\u{20ac}".repeat(340)];
+        let open = Some(OpenPage { after, bounds });
+        let step = Advance { open: open.clone(), ..step(from, from + 2) };
+        store.advance(&job.id, 0, &step).await.expect("it moves");
+        let shards = read(store, &job.id).await.shards;
+        assert_eq!((&shards[0].open, &shards[1].open), (&open, &None));
+    }
+    store.advance(&job.id, 0, &step(4, 4)).await.expect("it moves");
+    assert_eq!(read(store, &job.id).await.shards[0].open, None);
+}
+
+/// Behaviour.
+pub async fn a_chunk_with_fewer_objects_than_before_changes_nothing(store: &dyn JobStore) {
+    let job = begun(store, 1).await;
+    store.advance(&job.id, 0, &step(0, 2)).await.expect("it moves");
+    store.count(&job.id, 0, 0, &clean(10)).await.expect("it is counted");
+    for fewer in [clean(9), Counters::default(), Counters { gone: 3, failed: 6, ..Counters::default() }] {
+        assert_eq!(store.count(&job.id, 0, 0, &fewer).await.expect("an answer"), JobState::Running);
+    }
+    let counted = read(store, &job.id).await;
+    assert_eq!((counted.totals, counted.shards[0].counted), (clean(10), 1));
 }
 
 /// Behaviour.

@@ -1,8 +1,9 @@
 //! The worker as a function that somebody else calls with a batch of messages: AWS Lambda behind SQS.
 //!
 //! There is no loop here, and nobody who resumes: what waits for its next attempt fails, so that its message comes back.
-//! Set `ReportBatchItemFailures` on the trigger, a dead-letter queue on the queue, and the queue's visibility timeout to
-//! several times the function's. The repository's `examples/lambda` is a whole function.
+//! Set `ReportBatchItemFailures` on the trigger, the queue's visibility timeout to several times the function's, and a
+//! dead-letter queue on the queue, with a `maxReceiveCount` of two more than the worker's attempts: a part of a bulk job
+//! that came that often is counted as failed before the queue moves it away. The repository's `examples/lambda` is a whole function.
 
 use std::time::Duration;
 
@@ -56,7 +57,13 @@ async fn turn(
     let mut ends = stream::iter(which)
         .map(|at| async move {
             let message = &batch.messages()[at];
-            let outcome = tokio::time::timeout_at(end, worker.handle(message.body.as_bytes())).await;
+            let handled = async {
+                match worker.gave_up(message.body.as_bytes(), message.receive_count).await {
+                    Some(dead) => dead,
+                    None => worker.handle(message.body.as_bytes()).await,
+                }
+            };
+            let outcome = tokio::time::timeout_at(end, handled).await;
             match &outcome {
                 Ok(Outcome::Done) => {}
                 Ok(outcome) => tracing::info!(message = message.id, ?outcome, "a message comes back"),

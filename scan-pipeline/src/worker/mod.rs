@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::health::{Breaker, Health};
+use crate::health::{Breaker, Guarded, Health};
 use crate::pipeline::Pipeline;
 use crate::queue::Queue;
 use crate::store::JobStore;
@@ -124,6 +124,8 @@ pub struct Worker {
 struct Shared {
     pipeline: Pipeline,
     queue: Arc<dyn Queue>,
+    /// The same by its breaker, for what knows of no breaker.
+    guarded: Arc<dyn Queue>,
     jobs: Option<Arc<dyn JobStore>>,
     options: WorkerOptions,
     broker: Arc<Breaker>,
@@ -209,7 +211,11 @@ impl Worker {
         let (messages, bulk) = (Arc::new(Semaphore::new(options.messages)), Arc::new(Semaphore::new(options.bulk)));
         let (bytes, share) = (Semaphore::new(units as usize), Semaphore::new(share));
         let counts = Counts::default();
-        let shared = Shared { pipeline, queue, jobs, options, broker, messages, bytes, units, bulk, share, counts };
+        let guarded: Arc<dyn Queue> = Arc::new(Guarded::new(Arc::clone(&queue), Arc::clone(&broker)));
+        let store = pipeline.health().breaker("store");
+        let jobs = jobs.map(|jobs| Arc::new(Guarded::new(jobs, store)) as Arc<dyn JobStore>);
+        let shared =
+            Shared { pipeline, queue, guarded, jobs, options, broker, messages, bytes, units, bulk, share, counts };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -24,20 +25,23 @@ pub struct Stopped {
 
 /// How much longer a message of a bulk job that found no room waits.
 const NO_ROOM: Duration = Duration::from_secs(5);
-/// Messages of bulk jobs are given back when there is no room, which counts as a delivery: they may have so many times
-/// more of them. What kills the process in them is caught by its task's own attempts.
+/// A message of a bulk job is about many objects, each of which may kill the process some times before its task is given
+/// up: it may be tried so many times more often. The tries go with it when it is enqueued anew.
 const BULK_ATTEMPTS: u32 = 100;
+/// How long messages may take to be given back and settled when the time to drain is over.
+const LAST: Duration = Duration::from_secs(5);
 /// How often running jobs are looked at for shards that nobody lists.
 const RING_JOBS: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Works until it is told to stop, then takes nothing new and gives what has begun some time to end
-    /// ([`WorkerOptions::drain`]). What has not ended by then is given back.
+    /// ([`WorkerOptions::drain`]). What has not ended by then is given back, for which there are five seconds more,
+    /// whatever does not answer.
     pub async fn run(&self, stop: CancellationToken) -> Stopped {
         let shared = &self.shared;
         let in_flight = Arc::new(InFlight::default());
         let (ended, settled) = mpsc::channel(256);
-        let settler = tokio::spawn(settler::run(Arc::clone(&shared.queue), Arc::clone(&shared.broker), settled));
+        let mut settler = tokio::spawn(settler::run(Arc::clone(&shared.queue), Arc::clone(&shared.broker), settled));
         let helpers = CancellationToken::new();
         let keeper = {
             let (this, in_flight) = (self.clone(), Arc::clone(&in_flight));
@@ -47,9 +51,12 @@ impl Worker {
             };
             tokio::spawn(helpers.clone().run_until_cancelled_owned(keep))
         };
-        let resumer = {
+        let mut resumer = {
             let (this, stop) = (self.clone(), stop.clone());
-            tokio::spawn(async move { stop.run_until_cancelled(this.resume()).await })
+            // Side by side: a task that is taken up may be worked on for long.
+            tokio::spawn(
+                async move { stop.run_until_cancelled(async { tokio::join!(this.resume(), this.ring()) }).await },
+            )
         };
         let work = TaskTracker::new();
         let number = AtomicU64::new(0);
@@ -81,7 +88,7 @@ impl Worker {
                 work.spawn(async move {
                     let settle = match &permit {
                         Some(_) => this.attend(&delivery, &in_hand).await,
-                        None => Some(Settle::Retry { after: NO_ROOM.mul_f64(1.0 + fastrand::f64()) }),
+                        None => Some(this.turn_away(&delivery).await),
                     };
                     if let Some(settle) = settle {
                         this.count(&settle);
@@ -97,8 +104,16 @@ impl Worker {
         }
         work.close();
         let stopped = self.drain(&work, &in_flight).await;
-        drop(ended);
-        let _ = tokio::join!(settler, resumer);
+        let rest = async {
+            work.wait().await;
+            drop(ended);
+            let _ = tokio::join!(&mut settler, &mut resumer);
+        };
+        if tokio::time::timeout(LAST, rest).await.is_err() {
+            tracing::warn!("what became of the last messages could not be told in time; they come again");
+            settler.abort();
+            resumer.abort();
+        }
         helpers.cancel();
         let _ = keeper.await;
         stopped
@@ -135,17 +150,34 @@ impl Worker {
         Ok((asked, deliveries, room))
     }
 
+    /// What becomes of a message of a bulk job for which there is no room. That is no try, but brokers count it as a
+    /// delivery: before one takes the message for poison, it is enqueued anew.
+    async fn turn_away(&self, delivery: &Delivery) -> Settle {
+        let after = NO_ROOM.mul_f64(1.0 + fastrand::f64());
+        if delivery.attempt > self.half() { self.anew(delivery, None, after).await } else { Settle::Retry { after } }
+    }
+
+    /// How often a message of a bulk job is delivered before it is enqueued anew.
+    fn half(&self) -> u32 {
+        self.shared.options.retry.max_attempts.div_ceil(2)
+    }
+
     /// What becomes of a delivery; `None` when its lease was lost, and it is somebody else's.
     async fn attend(&self, delivery: &Delivery, in_hand: &InHand) -> Option<Settle> {
         let retry = &self.shared.options.retry;
-        let job = JobMessage::peek(&delivery.body).is_some();
-        let most = if job { retry.max_attempts.saturating_mul(BULK_ATTEMPTS) } else { retry.max_attempts };
+        let job = JobMessage::peek(&delivery.body).and_then(crate::Result::ok);
+        let is_job = job.is_some();
+        let before = job.as_ref().map_or(0, JobMessage::tries).saturating_add(delivery.attempt.saturating_sub(1));
+        let most = if is_job { retry.max_attempts.saturating_mul(BULK_ATTEMPTS) } else { retry.max_attempts };
         // Looked at before anything else: a message that kills the process never reaches an error.
-        if delivery.attempt > most {
-            let reason = format!("was delivered {} times without coming to an end", delivery.attempt - 1);
+        if before >= most {
+            let reason = format!("was delivered {before} times without coming to an end");
             tracing::warn!(message = %delivery.id, reason, "a message is dead");
-            self.lost_chunk(&delivery.body).await;
+            self.lost(&delivery.body, &reason).await;
             return Some(Settle::Dead { reason });
+        }
+        if let Some(job) = job.filter(|_| delivery.attempt > self.half()) {
+            return Some(self.anew(delivery, Some(job.tried(before).to_json().into()), Duration::ZERO).await);
         }
         let outcome = in_hand.lost.run_until_cancelled(self.handle(&delivery.body)).await;
         let Some(outcome) = outcome else {
@@ -160,26 +192,31 @@ impl Worker {
             Outcome::Done | Outcome::Later { .. } => Settle::Done,
             Outcome::Dead { why } => {
                 tracing::warn!(message = %delivery.id, reason = why, "a message is dead");
+                self.lost(&delivery.body, &why).await;
                 Settle::Dead { reason: why }
             }
             Outcome::Retry { after, outage, why } => {
                 tracing::info!(message = %delivery.id, attempt = delivery.attempt, why, "a message comes again");
                 match retry.wait(delivery.attempt, after) {
-                    _ if job => Settle::Retry { after: after.unwrap_or(NO_ROOM).min(retry.cap) },
+                    // No try of its own.
+                    _ if is_job && outage && delivery.attempt >= self.half() => {
+                        self.anew(delivery, None, after.unwrap_or(NO_ROOM).min(retry.cap)).await
+                    }
+                    _ if is_job => Settle::Retry { after: after.unwrap_or(NO_ROOM).min(retry.cap) },
                     Some(wait) if !outage || delivery.attempt * 2 <= retry.max_attempts => {
                         Settle::Retry { after: wait }
                     }
-                    wait if outage => self.anew(delivery, wait.unwrap_or(retry.cap)).await,
+                    wait if outage => self.anew(delivery, None, wait.unwrap_or(retry.cap)).await,
                     _ => Settle::Dead { reason: format!("after {} deliveries: {why}", delivery.attempt) },
                 }
             }
         })
     }
 
-    /// Enqueues a message anew, with all its attempts before it.
-    async fn anew(&self, delivery: &Delivery, wait: Duration) -> Settle {
+    /// Enqueues a message anew, with all its deliveries before it.
+    async fn anew(&self, delivery: &Delivery, body: Option<Bytes>, wait: Duration) -> Settle {
         let message = NewMessage {
-            body: delivery.body.clone(),
+            body: body.unwrap_or_else(|| delivery.body.clone()),
             tenant: delivery.tenant.clone(),
             lane: delivery.lane,
             dedupe: None,
@@ -193,10 +230,22 @@ impl Worker {
         }
     }
 
-    /// A chunk that is given up is counted, so that its job comes to an end.
-    async fn lost_chunk(&self, body: &[u8]) {
+    /// A part of a job that came too often, where somebody else counts deliveries and moves messages away.
+    pub(super) async fn gave_up(&self, body: &[u8], attempt: u32) -> Option<Outcome> {
+        if attempt <= self.shared.options.retry.max_attempts || JobMessage::peek(body).is_none() {
+            return None;
+        }
+        let outcome = Outcome::dead(format!("was delivered {} times without coming to an end", attempt - 1));
+        if let Outcome::Dead { why } = &outcome {
+            self.lost(body, why).await;
+        }
+        Some(outcome)
+    }
+
+    /// A part of a job that is given up is noted, so that the job comes to an end.
+    pub(super) async fn lost(&self, body: &[u8], why: &str) {
         if let (Some(jobs), Some(Ok(message))) = (&self.shared.jobs, JobMessage::peek(body)) {
-            job::count_lost(&**jobs, &message).await;
+            job::lost(&**jobs, &message, why).await;
         }
     }
 
@@ -212,8 +261,6 @@ impl Worker {
 
     /// Takes up what nobody has, for ever.
     async fn resume(&self) {
-        let options = &self.shared.options;
-        let mut rang: Option<Instant> = None;
         loop {
             match self.pipeline().resume().await {
                 Ok(resumed) => {
@@ -223,16 +270,19 @@ impl Worker {
                 }
                 Err(why) => tracing::warn!(error = %why, "no tasks could be resumed"),
             }
-            if let Some(jobs) = &self.shared.jobs
-                && rang.is_none_or(|at| at.elapsed() >= RING_JOBS)
-            {
-                rang = Some(Instant::now());
-                if let Err(why) = job::ring(&**jobs, &*self.shared.queue).await {
-                    tracing::warn!(error = %why, "running jobs could not be looked after");
-                }
-            }
             // Not all workers at the same moment.
-            tokio::time::sleep(options.resume.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+            tokio::time::sleep(self.shared.options.resume.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
+        }
+    }
+
+    /// Rings for shards that nobody lists, for ever.
+    async fn ring(&self) {
+        let Some(jobs) = &self.shared.jobs else { return };
+        loop {
+            if let Err(why) = job::ring(&**jobs, &*self.shared.guarded).await {
+                tracing::warn!(error = %why, "running jobs could not be looked after");
+            }
+            tokio::time::sleep(RING_JOBS.mul_f64(0.75 + fastrand::f64() / 2.0)).await;
         }
     }
 
@@ -247,7 +297,6 @@ impl Worker {
         let abandoned = work.len();
         tracing::warn!(abandoned, "messages were still at work when the time to drain was over; they come again");
         in_flight.give_up_all();
-        work.wait().await;
         Stopped { abandoned }
     }
 }

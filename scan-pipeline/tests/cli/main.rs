@@ -14,6 +14,7 @@ mod scan;
 mod scene;
 mod sensitive;
 mod tasks;
+mod terminal;
 mod work;
 
 use std::ffi::OsStr;

@@ -9,7 +9,7 @@ use scan_pipeline::queue::{NewMessage, Queue, SqliteQueue};
 
 use crate::scene::Scene;
 
-fn with_queue() -> Scene {
+pub(crate) fn with_queue() -> Scene {
     let scene = Scene::new();
     scene.edit("[buckets]", "[queue]\nurl = \"sqlite://queue.db\"\n[worker]\nresume = \"1s\"\n[buckets]");
     scene

@@ -20,37 +20,37 @@ use scan_pipeline::{Error, ErrorKind, Pipeline, Policy, Result};
 use crate::common::{Rig, engine, get, put, quick, whole};
 use crate::worker::{is_empty, options, until};
 
-struct Set {
-    rig: Rig,
-    store: SqliteStore,
-    queue: Arc<SqliteQueue>,
+pub(crate) struct Set {
+    pub(crate) rig: Rig,
+    pub(crate) store: SqliteStore,
+    pub(crate) queue: Arc<SqliteQueue>,
 }
 
 impl Set {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let store = SqliteStore::in_memory().await.expect("a store");
         Self { rig: Rig::new(), store, queue: Arc::new(SqliteQueue::in_memory().await.expect("a queue")) }
     }
 
     /// A pipeline that leaves everything where it is.
-    fn pipeline(&self, generation: &str) -> Pipeline {
+    pub(crate) fn pipeline(&self, generation: &str) -> Pipeline {
         self.with(Policy::new(), generation)
     }
 
-    fn with(&self, policy: Policy, generation: &str) -> Pipeline {
+    pub(crate) fn with(&self, policy: Policy, generation: &str) -> Pipeline {
         let builder = Pipeline::builder().engine(Generation(engine(&self.rig.scans), generation.to_owned()));
         let builder = builder.bucket("quarantine", Arc::clone(&self.rig.quarantine) as Arc<dyn ObjectOps>);
         let builder = builder.bucket("infected", Arc::clone(&self.rig.infected) as Arc<dyn ObjectOps>);
         builder.policy(policy).scan_retry(quick()).store(self.store.clone()).build().expect("a pipeline")
     }
 
-    fn jobs(&self) -> Jobs {
+    pub(crate) fn jobs(&self) -> Jobs {
         let mut buckets = Buckets::new();
         buckets.insert("quarantine", Arc::clone(&self.rig.quarantine) as Arc<dyn ObjectOps>);
         Jobs::new(buckets, Arc::clone(&self.queue) as Arc<dyn Queue>, Arc::new(self.store.clone()))
     }
 
-    fn worker(&self, pipeline: Pipeline, jobs: Arc<dyn JobStore>) -> Worker {
+    pub(crate) fn worker(&self, pipeline: Pipeline, jobs: Arc<dyn JobStore>) -> Worker {
         Worker::with_jobs(pipeline, Arc::clone(&self.queue) as Arc<dyn Queue>, jobs, options()).expect("a worker")
     }
 
@@ -60,13 +60,13 @@ impl Set {
         self.finish(&self.worker(pipeline, Arc::new(self.store.clone())), &id).await
     }
 
-    async fn finish(&self, worker: &Worker, id: &JobId) -> Job {
+    pub(crate) async fn finish(&self, worker: &Worker, id: &JobId) -> Job {
         let ended = || async { self.jobs().get(id).await.expect("known").state != JobState::Running };
         until(worker, ended).await;
         self.jobs().get(id).await.expect("known")
     }
 
-    async fn dead(&self) -> usize {
+    pub(crate) async fn dead(&self) -> usize {
         self.queue.dead_letters().list(None, 100).await.expect("the dead letters").len()
     }
 }
@@ -93,7 +93,7 @@ impl<E: scan_pipeline::engine::Engine> scan_pipeline::engine::Engine for Generat
 }
 
 /// Keys of every kind, and how many of them say what.
-async fn fill(set: &Set, count: usize) -> Counters {
+pub(crate) async fn fill(set: &Set, count: usize) -> Counters {
     let mut counters = Counters::default();
     for number in 0..count {
         let key = match number % 7 {
@@ -122,7 +122,7 @@ async fn fill(set: &Set, count: usize) -> Counters {
     counters
 }
 
-fn small() -> JobOptions {
+pub(crate) fn small() -> JobOptions {
     JobOptions { shards: 8, chunk: 20, ..JobOptions::default() }
 }
 

@@ -5,6 +5,7 @@ mod crash;
 #[cfg(all(feature = "cli", feature = "webhook"))]
 mod crash_outside;
 mod findings;
+mod given_up;
 mod hardening;
 mod interleave;
 #[cfg(feature = "s3")]
@@ -12,8 +13,10 @@ mod interleave_s3;
 mod inventory;
 mod jobs;
 mod objects;
+mod odd_messages;
 mod prefix;
 mod refusals;
+mod relisting;
 mod retry;
 mod uploads;
 mod worker;

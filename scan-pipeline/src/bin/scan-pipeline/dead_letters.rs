@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::args::{DeadLettersArgs, DeadLettersCommand, WhichArgs};
 use crate::text::{plural, printable};
-use crate::{EXIT_CLEAN, EXIT_ERROR, EXIT_LOOK, from};
+use crate::{EXIT_CLEAN, EXIT_ERROR, EXIT_LOOK, from, progress};
 
 /// Messages that are read or moved at once.
 const PAGE: usize = 100;
@@ -45,28 +45,53 @@ async fn command(args: &DeadLettersArgs, queue: &dyn Queue) -> Result<io::Result
             let most = rate.map_or(PAGE, |rate| (rate as usize).clamp(1, PAGE));
             let pause =
                 rate.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(most as f64 / f64::from(rate.max(1))));
-            let mut moved = 0;
-            loop {
-                match queue.dead_letters().redrive(&which, most).await? {
-                    0 => break,
-                    some => moved += some,
+            let redrive = async || {
+                let moved = queue.dead_letters().redrive(&which, most).await?;
+                if moved > 0 {
+                    tokio::time::sleep(pause).await;
                 }
-                tokio::time::sleep(pause).await;
-            }
+                Ok(moved)
+            };
+            let moved = until_none(queue, &which, args.json, redrive).await?;
             Ok(said(moved, "put back into the queue", args.json))
         }
         DeadLettersCommand::Purge { which } => {
             let which = meant(which)?;
-            let mut gone = 0;
-            loop {
-                match queue.dead_letters().purge(&which, PAGE).await? {
-                    0 => break,
-                    some => gone += some,
-                }
-            }
+            let purge = async || queue.dead_letters().purge(&which, PAGE).await;
+            let gone = until_none(queue, &which, args.json, purge).await?;
             Ok(said(gone, "removed for good", args.json))
         }
     }
+}
+
+/// Does some at a time until none is left, shows how far it is, and says how many these were.
+async fn until_none(
+    queue: &dyn Queue,
+    which: &Which,
+    json: bool,
+    some: impl AsyncFn() -> Result<u64, Error>,
+) -> Result<u64, Error> {
+    let bar = progress::bar(json, "{spinner} {bar:30} {human_pos}/{human_len} {per_sec}");
+    if let Some(bar) = &bar {
+        // How many have a reason nobody knows before.
+        let all = if which.ids.is_empty() { queue.depth().await?.dead } else { which.ids.len() as u64 };
+        bar.set_length(all);
+    }
+    let mut count = 0;
+    let ended = loop {
+        match some().await {
+            Ok(0) => break Ok(count),
+            Ok(more) => count += more,
+            Err(why) => break Err(why),
+        }
+        if let Some(bar) = &bar {
+            bar.set_position(count);
+        }
+    };
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+    ended
 }
 
 /// That everything is meant has to be said.

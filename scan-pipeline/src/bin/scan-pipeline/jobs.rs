@@ -1,9 +1,8 @@
 //! `scan-pipeline jobs`: begins bulk jobs, shows how far they are, and stops them.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use scan_pipeline::config::{Config, OpenStore};
 use scan_pipeline::job::{JobOptions, Jobs};
 use scan_pipeline::store::{Job, JobId, JobState};
@@ -12,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::{JobsArgs, JobsCommand};
 use crate::text::{self, number, plural, printable};
-use crate::{EXIT_CLEAN, EXIT_ERROR, EXIT_LOOK, from};
+use crate::{EXIT_CLEAN, EXIT_ERROR, EXIT_LOOK, from, progress};
 
 /// Time between two looks at a job that is followed.
 const LOOK: Duration = Duration::from_millis(500);
@@ -183,13 +182,7 @@ fn whole(job: &Job, json: bool) -> io::Result<()> {
 
 /// Shows how far a job is until it has ended.
 async fn follow(jobs: &Jobs, id: &JobId, json: bool) -> Result<io::Result<u8>, Error> {
-    let bar = (!json && io::stderr().is_terminal()).then(|| {
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let style = ProgressStyle::with_template("{spinner} {bar:30} {human_pos}/{human_len} {per_sec} {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.enable_steady_tick(Duration::from_millis(100));
-        bar
-    });
+    let bar = progress::bar(json, "{spinner} {bar:30} {human_pos}/{human_len} {per_sec} {msg}");
     loop {
         let job = jobs.get(id).await?;
         if let Some(bar) = &bar {

@@ -17,16 +17,11 @@ pub(crate) struct Progress(Option<ProgressBar>);
 impl Progress {
     /// A bar if standard error is a terminal that the results do not go to, too.
     pub(crate) fn new(json: bool) -> Self {
-        let torn_by_results = json && stdout().is_terminal();
-        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if !stderr().is_terminal() || torn_by_results || dumb {
-            return Self(None);
+        let bar = bar(json, "{spinner} {msg}");
+        if let Some(bar) = &bar {
+            bar.set_message("loading definitions");
         }
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        bar.set_style(style("{spinner} {msg}"));
-        bar.set_message("loading definitions");
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Self(Some(bar))
+        Self(bar)
     }
 
     /// The definitions are loaded: from here on files are counted. A second walk on a thread of its own finds out
@@ -72,6 +67,19 @@ impl Progress {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A bar of this form, where somebody looks at it.
+pub(crate) fn bar(json: bool, template: &str) -> Option<ProgressBar> {
+    let torn_by_results = json && stdout().is_terminal();
+    let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if !stderr().is_terminal() || torn_by_results || dumb {
+        return None;
+    }
+    let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+    bar.set_style(style(template));
+    bar.enable_steady_tick(Duration::from_millis(100));
+    Some(bar)
 }
 
 fn style(template: &str) -> ProgressStyle {

@@ -25,6 +25,11 @@ pub(crate) async fn run(args: &WorkArgs) -> io::Result<u8> {
     let opened = async {
         let config = run::load(&args.config).await?;
         let queue = from::queue(&config, &args.config).await?;
+        if let Some(url) = config.queue_url() {
+            for warning in url.warnings(config.worker().retry.max_attempts).await? {
+                complain(&warning);
+            }
+        }
         let store = config.store_url().open().await?;
         Ok::<_, Error>((config, queue, store))
     };

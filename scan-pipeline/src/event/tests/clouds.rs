@@ -164,6 +164,26 @@ fn other_events_of_azure() {
     assert!(unreadable(&CLOUD_EVENT.replace("BlobCreated", "BlobEaten")).to_string().contains("BlobEaten"));
 }
 
+/// Two accounts may each have a container of that name.
+#[cfg(feature = "azure")]
+#[test]
+fn a_blob_of_another_account_is_none_of_ours() {
+    use object_store::azure::MicrosoftAzureBuilder;
+
+    use crate::objects::{Buckets, ObjectStoreBucket};
+
+    let located = |account: &str| {
+        let builder = MicrosoftAzureBuilder::new().with_account(account).with_skip_signature(true);
+        let bucket = ObjectStoreBucket::azure("testcontainer", builder).expect("a bucket");
+        let mut buckets = Buckets::new();
+        buckets.insert("uploads", std::sync::Arc::new(bucket));
+        created(CLOUD_EVENT).locate(&buckets)
+    };
+    assert_eq!(located("my-storage-account").expect("it is there").key, "new-file.txt");
+    let other = located("theirs").expect_err("it is another's");
+    assert!(!other.is_retryable() && other.to_string().contains("my-storage-account"), "{other}");
+}
+
 /// Whether the address is encoded, only the subject tells.
 #[test]
 fn names_of_blobs_are_read_without_a_guess() {

@@ -29,6 +29,8 @@ pub use self::item::Column;
 #[derive(Debug)]
 pub struct RecordToTable {
     table: String,
+    /// What its breaker is called.
+    host: String,
     connection: Connection,
     form: Form,
     // Made at the first call: a workflow is set up without a connection.
@@ -51,8 +53,10 @@ pub struct RecordToTable {
 /// assert!(Workflow::new("keep").then(audit).check().is_ok());
 /// ```
 pub fn record_to_table(table: impl Into<String>) -> RecordToTable {
+    let table = table.into();
     RecordToTable {
-        table: table.into(),
+        host: format!("dynamodb://{table}"),
+        table,
         connection: Connection::new(Duration::from_secs(10), Duration::from_secs(60)),
         form: Form::default(),
         client: OnceCell::new(),
@@ -173,6 +177,10 @@ impl RecordToTable {
 impl ResultHandler for RecordToTable {
     fn name(&self) -> &str {
         "record-to-table"
+    }
+
+    fn depends_on(&self) -> Option<&str> {
+        Some(&self.host)
     }
 
     async fn handle(&self, scanned: &Scanned, step: &StepContext) -> Result<StepOutput, HandlerError> {

@@ -227,6 +227,11 @@ async fn a_server_that_is_away_is_asked_again() {
 }
 
 #[test]
+fn while_its_table_does_not_answer_it_is_left_alone() {
+    assert_eq!(record_to_table("scans").depends_on(), Some("dynamodb://scans"));
+}
+
+#[test]
 fn addresses_name_a_table() {
     let handler = RecordToTable::from_address("dynamodb://scans?region=r&endpoint=http://127.0.0.1:1").expect("read");
     assert_eq!((handler.table.as_str(), handler.connection.region.as_deref()), ("scans", Some("r")));

@@ -216,7 +216,7 @@ pub(super) fn outgoing(message: &NewMessage, form: Form) -> Result<Outgoing> {
     let outgoing = Outgoing {
         body,
         attributes,
-        group: (form.fifo || form.groups).then(|| id_of(&message.tenant)),
+        group: (form.fifo || form.groups).then(|| id_of(&message.whose())),
         dedupe: form.fifo.then(|| message.dedupe.as_deref().map_or_else(random_id, id_of)),
         delay,
     };

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::model::Timestamp;
 use crate::sql::postgres::{BEGIN_READING, escape, failed};
 use crate::sql::{Columns, word};
-use crate::store::sql::jobs::{self, JobCall, Known, select_job, select_shards};
+use crate::store::sql::jobs::{self, JobCall, Known, select_job, select_objects, select_shards};
 use crate::store::sql::to_json;
 use crate::store::{Advance, Counters, Job, JobId, JobState, NewJob, Shard};
 
@@ -89,8 +89,8 @@ async fn advance(
     now: Timestamp,
 ) -> Result<Option<JobState>> {
     let moved = sqlx::query(
-        "UPDATE job_shards SET cursor = $1, listed = listed + $2, bad = bad + $3, chunks = $4, ended = $5, updated = $6 \
-         WHERE job = $7 AND shard = $8 AND chunks = $9 AND ended = 0",
+        "UPDATE job_shards SET cursor = $1, listed = listed + $2, bad = bad + $3, chunks = $4, ended = $5, updated = $6, \
+         open = $10 WHERE job = $7 AND shard = $8 AND chunks = $9 AND ended = 0",
     )
     .bind(step.cursor.as_ref().map(to_json).transpose()?)
     .bind(step.listed.cast_signed())
@@ -101,6 +101,7 @@ async fn advance(
     .bind(id.as_str())
     .bind(i64::from(shard))
     .bind(step.from.cast_signed())
+    .bind(step.open.as_ref().map(to_json).transpose()?)
     .execute(&mut *connection)
     .await
     .map_err(failed("writing a job"))?;
@@ -118,14 +119,24 @@ async fn count(
     now: Timestamp,
 ) -> Result<JobState> {
     let writing = failed("writing a job");
-    let known = sqlx::query("DELETE FROM job_chunks WHERE job = $1 AND shard = $2 AND chunk = $3")
+    let known = sqlx::query(select_objects!("WHERE job = $1 AND shard = $2 AND chunk = $3"))
+        .bind(id.as_str())
+        .bind(i64::from(shard))
+        .bind(chunk.cast_signed())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(&writing)?;
+    let known = known.map(|row| row.number(0)).transpose()?;
+    if known.is_some_and(|objects| objects > counters.objects().cast_signed()) {
+        return Ok(JobState::Running);
+    }
+    sqlx::query("DELETE FROM job_chunks WHERE job = $1 AND shard = $2 AND chunk = $3")
         .bind(id.as_str())
         .bind(i64::from(shard))
         .bind(chunk.cast_signed())
         .execute(&mut *connection)
         .await
-        .map_err(&writing)?
-        .rows_affected();
+        .map_err(&writing)?;
     let mut insert = sqlx::query("INSERT INTO job_chunks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)")
         .bind(id.as_str())
         .bind(i64::from(shard))
@@ -137,7 +148,7 @@ async fn count(
     sqlx::query(
         "UPDATE job_shards SET counted = counted + $1, updated = greatest(updated, $2) WHERE job = $3 AND shard = $4",
     )
-    .bind(i64::from(known == 0))
+    .bind(i64::from(known.is_none()))
     .bind(now.0)
     .bind(id.as_str())
     .bind(i64::from(shard))

@@ -32,6 +32,7 @@ const TABLES: Part = Part {
         include_str!("../migrations/postgres/0001_start.sql"),
         include_str!("../migrations/postgres/0002_jobs.sql"),
         include_str!("../migrations/postgres/0003_findings.sql"),
+        include_str!("../migrations/postgres/0004_pages.sql"),
     ],
 };
 

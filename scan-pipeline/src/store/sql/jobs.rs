@@ -58,10 +58,21 @@ pub(in crate::store) use select_job;
 /// The columns of a [`Shard`], in this order.
 macro_rules! select_shards {
     ($rest:literal) => {
-        concat!("SELECT shard, range, cursor, listed, bad, chunks, counted, ended, updated FROM job_shards ", $rest)
+        concat!(
+            "SELECT shard, range, cursor, listed, bad, chunks, counted, ended, updated, open FROM job_shards ",
+            $rest
+        )
     };
 }
 pub(in crate::store) use select_shards;
+
+/// How many objects chunks came to.
+macro_rules! select_objects {
+    ($rest:literal) => {
+        concat!("SELECT clean + infected + unscannable + skipped + gone + failed FROM job_chunks ", $rest)
+    };
+}
+pub(in crate::store) use select_objects;
 
 /// From a row of `select_job!`, without shards and totals.
 pub(in crate::store) fn job(row: &impl Columns) -> Result<Job> {
@@ -91,6 +102,7 @@ pub(in crate::store) fn shard(row: &impl Columns) -> Result<Shard> {
         counted: row.number(6)?.cast_unsigned(),
         ended: row.number(7)? != 0,
         updated: Timestamp(row.number(8)?),
+        open: row.text_or_null(9)?.as_deref().map(json).transpose()?,
     })
 }
 

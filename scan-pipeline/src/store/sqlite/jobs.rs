@@ -5,8 +5,8 @@ use sqlx::sqlite::SqliteConnection;
 use crate::Result;
 use crate::model::Timestamp;
 use crate::sql::sqlite::failed;
-use crate::sql::word;
-use crate::store::sql::jobs::{self, JobCall, Known, select_job, select_shards};
+use crate::sql::{Columns, word};
+use crate::store::sql::jobs::{self, JobCall, Known, select_job, select_objects, select_shards};
 use crate::store::sql::to_json as json;
 use crate::store::{Advance, Counters, Job, JobId, JobState, NewJob};
 
@@ -77,8 +77,8 @@ async fn advance(
 ) -> Result<Option<JobState>> {
     let cursor = step.cursor.as_ref().map(json).transpose()?;
     let moved = sqlx::query(
-        "UPDATE job_shards SET cursor = ?, listed = listed + ?, bad = bad + ?, chunks = ?, ended = ?, updated = ? \
-         WHERE job = ? AND shard = ? AND chunks = ? AND ended = 0",
+        "UPDATE job_shards SET cursor = ?, listed = listed + ?, bad = bad + ?, chunks = ?, ended = ?, updated = ?, \
+         open = ? WHERE job = ? AND shard = ? AND chunks = ? AND ended = 0",
     )
     .bind(cursor)
     .bind(step.listed.cast_signed())
@@ -86,6 +86,7 @@ async fn advance(
     .bind(step.chunks.cast_signed())
     .bind(step.ended)
     .bind(now.0)
+    .bind(step.open.as_ref().map(json).transpose()?)
     .bind(id.as_str().to_owned())
     .bind(shard)
     .bind(step.from.cast_signed())
@@ -106,14 +107,24 @@ async fn count(
     now: Timestamp,
 ) -> Result<JobState> {
     let writing = failed("writing a job");
-    let known = sqlx::query("DELETE FROM job_chunks WHERE job = ? AND shard = ? AND chunk = ?")
+    let known = sqlx::query(select_objects!("WHERE job = ? AND shard = ? AND chunk = ?"))
+        .bind(id.as_str().to_owned())
+        .bind(shard)
+        .bind(chunk.cast_signed())
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(&writing)?;
+    let known = known.map(|row| row.number(0)).transpose()?;
+    if known.is_some_and(|objects| objects > counters.objects().cast_signed()) {
+        return Ok(JobState::Running);
+    }
+    sqlx::query("DELETE FROM job_chunks WHERE job = ? AND shard = ? AND chunk = ?")
         .bind(id.as_str().to_owned())
         .bind(shard)
         .bind(chunk.cast_signed())
         .execute(&mut *connection)
         .await
-        .map_err(&writing)?
-        .rows_affected();
+        .map_err(&writing)?;
     let mut insert = sqlx::query("INSERT INTO job_chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)")
         .bind(id.as_str().to_owned())
         .bind(shard)
@@ -123,7 +134,7 @@ async fn count(
     }
     insert.execute(&mut *connection).await.map_err(&writing)?;
     sqlx::query("UPDATE job_shards SET counted = counted + ?, updated = max(updated, ?) WHERE job = ? AND shard = ?")
-        .bind(i64::from(known == 0))
+        .bind(i64::from(known.is_none()))
         .bind(now.0)
         .bind(id.as_str().to_owned())
         .bind(shard)

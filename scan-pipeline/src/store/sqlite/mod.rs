@@ -36,6 +36,7 @@ static FORMAT: Format = Format {
         include_str!("../migrations/sqlite/0001_start.sql"),
         include_str!("../migrations/sqlite/0002_jobs.sql"),
         include_str!("../migrations/sqlite/0003_findings.sql"),
+        include_str!("../migrations/sqlite/0004_pages.sql"),
     ],
 };
 

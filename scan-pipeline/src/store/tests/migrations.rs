@@ -113,7 +113,7 @@ async fn the_findings_of_before_are_read_and_written_anew() {
     written_anew(&store).await;
     store.close().await.expect("closes");
     let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut raw(&path).await).await.expect("reads");
-    assert_eq!(version, 3);
+    assert_eq!(version, 4);
 }
 
 /// Cut short anywhere, the file is what it was, and the next program goes on.

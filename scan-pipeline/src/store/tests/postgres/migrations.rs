@@ -33,7 +33,7 @@ async fn the_findings_of_before_are_read_and_written_anew() {
     let database = server.database();
     before(&database).await;
     let store = open(&database).await;
-    assert_eq!(version(&database), "3");
+    assert_eq!(version(&database), "4");
     let report = store.task(id()).await.expect("reads").expect("is there").report.expect("a report");
     // A backslash is stored as two.
     assert_eq!(report.findings, expected(|layer| layer.replace("\\\\", "\\")));
@@ -60,5 +60,5 @@ async fn an_interrupted_migration_begins_again() {
     assert_eq!(database.psql(columns), "8");
     database.psql("ALTER TABLE scan_pipeline.findings RENAME CONSTRAINT other TO findings_pkey");
     written_anew(&open(&database).await).await;
-    assert_eq!((version(&database).as_str(), database.psql(columns).as_str()), ("3", "12"));
+    assert_eq!((version(&database).as_str(), database.psql(columns).as_str()), ("4", "12"));
 }
