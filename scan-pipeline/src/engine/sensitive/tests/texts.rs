@@ -220,7 +220,18 @@ pub(super) fn digits() -> impl Strategy<Value = Vec<u8>> {
 
 /// A table as text, with names of columns.
 pub(super) fn table() -> impl Strategy<Value = Vec<u8>> {
-    let cell = select(&["223456789", "4155552671", "4222222222222", "Anna", "h8Kd/2mQ0vXz+PnY7sWcR4tLb9GfJ1uEaT6oSi3D", "", "\"a, b\"", "62000000000000000"][..]);
+    let cell = select(
+        &[
+            "223456789",
+            "4155552671",
+            "4222222222222",
+            "Anna",
+            "h8Kd/2mQ0vXz+PnY7sWcR4tLb9GfJ1uEaT6oSi3D",
+            "",
+            "\"a, b\"",
+            "62000000000000000",
+        ][..],
+    );
     let name = select(&["name", "SSN", "homePhone", "card", "id", "AWS_Key"][..]);
     let size = prop_oneof![6 => Just(3_usize), 1 => 1..5_usize];
     let row = (vec(cell, 5), size).prop_map(|(cells, size)| cells[..size].join(","));
