@@ -239,6 +239,11 @@ fn stands(text: &[u8], place: usize, to: usize, word: &Word) -> bool {
     let Word(word, left, right) = *word;
     let Some(end) = end_of(text, place, to, word.as_bytes()) else { return false };
     let (outside, next) = (at(text, place.wrapping_sub(1)), at(text, end));
+    // `cc` is also two digits of a hexadecimal number, or a byte of a hardware address.
+    let hexadecimal = outside.is_ascii_digit() || next.is_ascii_digit() || outside == b':' && next == b':';
+    if word == "cc" && hexadecimal {
+        return false;
+    }
     let begins = !outside.is_ascii_alphabetic() || outside.is_ascii_lowercase() && text[place].is_ascii_uppercase();
     let plural = next | 0x20 == b's' && !at(text, end + 1).is_ascii_alphabetic();
     let ends = !next.is_ascii_alphabetic() || plural || next.is_ascii_uppercase() && text[end - 1].is_ascii_lowercase();

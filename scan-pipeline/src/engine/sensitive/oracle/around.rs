@@ -65,6 +65,10 @@ fn says(words: &str, text: &[u8], from: usize, to: usize) -> bool {
         let first = word.as_bytes()[0];
         (from..to).filter(|place| text[*place].eq_ignore_ascii_case(&first)).any(|place| {
             at(&pattern, &text[..to], place)
+                .filter(|close| {
+                    let sides = [byte(text, place as isize - 1), byte(text, *close as isize)];
+                    word != "cc" || !(sides == *b"::" || sides.iter().any(u8::is_ascii_digit))
+                })
                 .is_some_and(|close| (!begins || begins_word(text, place)) && (!ends || ends_word(text, close)))
         })
     })
