@@ -1,4 +1,4 @@
-"""Scans that are cancelled end, and nothing else waits for those that go on: neither the event loop nor other threads."""
+"""Scans that are cancelled end, and nothing else waits for those that go on: not the loop, nor threads."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_other_threads_run_while_one_scans(scanner: SyncScanner) -> None:
 
 
 async def ticks(work: Callable[[], Awaitable[object]]) -> tuple[float, float]:
-    """Which share of its ticks, one each 5 ms, a ticker got while something else went on, and of that time its longest wait."""
+    """The share of its ticks, one each 5 ms, that a ticker got beside some work, and its longest wait as a part of that."""
     gaps: list[float] = []
 
     async def tick() -> None:
