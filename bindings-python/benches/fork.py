@@ -77,8 +77,8 @@ def main() -> int:
         grown = after["private"] - before["private"]
         failed = failed or wrong > 0 or grown >= MOST or worker.exitcode != 0
         print(
-            f"worker {worker.pid}: {arguments.scans} scans, {wrong} false; {before} MiB before, {after} after, {grown} of "
-            "its own more"
+            f"worker {worker.pid}: {arguments.scans} scans, {wrong} false; {before} MiB before, {after} after, "
+            f"{grown} of its own more"
         )
     print("FAILED" if failed else f"passed: no false verdict, and each has grown by less than {MOST} MiB")
     return int(failed)

@@ -69,7 +69,8 @@ class Clamd:
         settings = folder / "clamd.conf"
         settings.write_text(
             f"DatabaseDirectory {definitions}\nLocalSocket {folder}/socket\nForeground yes\nDisableCache yes\n"
-            "MaxThreads 1\nSelfCheck 0\nAllowAllMatchScan yes\nMaxFileSize 100M\nMaxScanSize 400M\nStreamMaxLength 100M\n"
+            "MaxThreads 1\nSelfCheck 0\nAllowAllMatchScan yes\nMaxFileSize 100M\nMaxScanSize 400M\n"
+            "StreamMaxLength 100M\n"
         )
         self._log = (folder / "log").open("wb")
         command = [str(program), "--config-file", str(settings)]
@@ -106,14 +107,16 @@ def daemon(program: pathlib.Path | None, definitions: pathlib.Path) -> Iterator[
         print("NOT MEASURED: clamd with the clamd package; name the program with --clamd (apt install clamav-daemon)")
         yield None
         return
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(Clamd(program, definitions, pathlib.Path(folder))) as it:
-        yield it
+    with tempfile.TemporaryDirectory() as folder:
+        with contextlib.closing(Clamd(program, definitions, pathlib.Path(folder))) as it:
+            yield it
 
 
 async def measure(arguments: argparse.Namespace, paths: list[pathlib.Path]) -> dict[str, list[Cost]]:
     files: Files = [(path.name, path.read_bytes()) for path in paths]
     results: dict[str, list[Cost]] = {}
-    with SyncScanner(arguments.definitions, threads=1) as scanner, daemon(arguments.clamd, arguments.definitions) as clamd:
+    definitions = arguments.definitions
+    with SyncScanner(definitions, threads=1) as scanner, daemon(arguments.clamd, definitions) as clamd:
         async with Scanner.open(arguments.definitions, threads=1) as other:
             with tempfile.NamedTemporaryFile("w") as listed:
                 listed.write("".join(f"{path}\n" for path in paths))
@@ -149,7 +152,8 @@ def main() -> int:
     failed = False
     for name, each in results.items():
         cpu, wall = (statistics.median(one[key] for one in each) for key in ("cpu_us", "wall_us"))
-        ratio = statistics.median(one["cpu_us"] / rust["cpu_us"] for one, rust in zip(each, results["Rust"], strict=True))
+        turns = zip(each, results["Rust"], strict=True)
+        ratio = statistics.median(one["cpu_us"] / rust["cpu_us"] for one, rust in turns)
         over: Any = ""
         if arguments.most is not None and name in ("SyncScanner", "Scanner") and ratio > arguments.most:
             failed, over = True, f"  MORE THAN {arguments.most}"

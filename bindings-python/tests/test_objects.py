@@ -1,4 +1,4 @@
-"""What becomes of objects, by the table of `tests/src/objects.rs`: on a folder and on an S3 server, through the binding."""
+"""What becomes of objects, by the table of `tests/src/objects.rs`: on a folder and on an S3 server."""
 
 from __future__ import annotations
 
@@ -111,7 +111,9 @@ def released(pipeline: Pipeline, meanwhile: Callable[[], None], told: asyncio.Ev
         return Workflow(bucket).then(call("meanwhile"), tag(), move_to(bucket, tags=True), call("told"))
 
     return (
-        pipeline.on("clean", to("clean")).on("infected", to("infected")).on("unscannable", Workflow("stay").then(call("told")))
+        pipeline.on("clean", to("clean"))
+        .on("infected", to("infected"))
+        .on("unscannable", Workflow("stay").then(call("told")))
     )
 
 

@@ -68,7 +68,8 @@ def test_the_other_examples_are_python() -> None:
 def test_the_example_of_a_quarantine_runs(tmp_path: pathlib.Path) -> None:
     """Beginning with what a quarantine has in it; run twice, as after a restart."""
     places = {"/var/lib/app": tmp_path, "/srv/": f"{tmp_path}/"}
-    text = example('pipeline.run("quarantine")').replace("Scanner.open()", f"Scanner.open({str(DEFINITIONS)!r}, threads=1)")
+    text = example('pipeline.run("quarantine")')
+    text = text.replace("Scanner.open()", f"Scanner.open({str(DEFINITIONS)!r}, threads=1)")
     for place, other in places.items():
         assert place in text
         text = text.replace(place, str(other))

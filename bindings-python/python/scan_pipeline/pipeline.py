@@ -166,8 +166,8 @@ class Pipeline:
         files = _databases(table)
         if any(one._files & files for one in _open if one._native is not None and one._pid != os.getpid()):
             why = (
-                "the process that forked this one had the same SQLite database open, whose locks do not survive a fork: "
-                "open the pipeline after the fork only, or close it before"
+                "the process that forked this one had the same SQLite database open, whose locks do not survive a "
+                "fork: open the pipeline after the fork only, or close it before"
             )
             raise ScanPipelineError(why, kind="config")
         runner = Runner(asyncio.get_running_loop())

@@ -74,8 +74,8 @@ class _Fake:
     @property
     def _engine(self) -> _native.Engine:
         raise TypeError(
-            "a double has no engine, and a Pipeline and Django's ScanningUploadHandler need one: give them a scanner with "
-            "definitions of your own, such as a file of one signature"
+            "a double has no engine, and a Pipeline and Django's ScanningUploadHandler need one: give them a scanner "
+            "with definitions of your own, such as a file of one signature"
         )
 
     def _named(self, source: Any, name: str | None) -> tuple[_source.Source, str]:

@@ -16,4 +16,5 @@ loaded_by = os.getpid()
 @app.post("/upload")
 def upload() -> dict[str, object]:
     file = scanning.clean(request.files["file"])
-    return {"name": file.filename, "stored": stored(file.filename, file.read()), "pid": os.getpid(), "loaded_by": loaded_by}
+    size = stored(file.filename, file.read())
+    return {"name": file.filename, "stored": size, "pid": os.getpid(), "loaded_by": loaded_by}
