@@ -224,7 +224,8 @@ fn source(reader: &Reader<'_>, text: Text) -> Option<Definitions> {
         Ok(url) if url.scheme() == "file" => match url.to_file_path() {
             Ok(path) if url.query().is_none() && url.fragment().is_none() => path,
             _ => {
-                text.mistake(reader, format!("`{}` is no folder: write file:///path, or the path", text.written));
+                let why = "is no address of a folder: write file:///absolute/path, with %3F for ? and %23 for #";
+                text.mistake(reader, format!("`{}` {why}", text.written));
                 return None;
             }
         },
@@ -245,11 +246,9 @@ pub(super) fn sources(reader: &Reader<'_>, engines: &[EngineSpec], buckets: &[Bu
         for definitions in &spec.definitions {
             let Definitions::Address(text) = definitions else { continue };
             if !buckets.iter().any(|bucket| bucket.place.has(&text.value)) {
-                let why = format!(
-                    "`{}` is in none of the buckets: add the bucket that has the databases to [buckets], or write a folder",
-                    text.written
-                );
-                text.dangling(reader, why);
+                let why = "is in none of the buckets: add the one that has the databases to [buckets], or have freshclam \
+                           fetch the definitions, and name the folder that it keeps them in";
+                text.dangling(reader, format!("`{}` {why}", text.written));
             }
         }
     }

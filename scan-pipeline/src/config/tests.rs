@@ -174,7 +174,7 @@ fn each_mistake_has_its_place_its_key_and_its_cure() {
             "definitions = \"file://host/av\"",
             "\"file://host/av\"",
             "engine.clamav.definitions",
-            "write file:///path",
+            "write file:///absolute/path",
         ),
         ("to = \"clean\"", "to = \"claen\"", "\"claen\"", "workflow.release.steps[0].to", "did you mean `clean`?"),
         ("clean = \"release\"", "clean = \"relase\"", "\"relase\"", "policy.clean", "did you mean `release`?"),

@@ -116,6 +116,9 @@ async fn check(dir: &Path, receiver: &Receiver, at: u32) {
     let told: Vec<_> = receiver.told().into_iter().collect();
     let expected = [("a.txt", "clean"), ("b.txt", "infected"), ("c.txt", "unscannable")];
     assert_eq!(told, expected.map(|(key, verdict)| (key.to_owned(), verdict.to_owned())), "at {at}");
+    // A call whose answer died with its process comes again, once.
+    let calls = receiver.calls();
+    assert!(calls.len() == 3 && calls.values().all(|calls| *calls <= 2), "at {at}: {calls:?}");
     assert_eq!(receiver.refused(), Vec::<String>::new(), "at {at}");
     for (bucket, expected) in [("quarantine", vec!["c.txt"]), ("clean", vec!["a.txt"])] {
         assert_eq!(files(&dir.join(bucket)), expected, "at {at}: {bucket}");

@@ -145,6 +145,14 @@ pub async fn a_task_that_waits_is_not_claimed(fixture: &StoreFixture) {
 pub async fn what_is_dead_is_opened_again(fixture: &StoreFixture) {
     let (lease, _) = fixture.mine("k").await;
     let moved = Place::Moved { object: object("elsewhere") };
+    let output = StepOutput { place: Some(moved.clone()), ..StepOutput::none() };
+    let first = StepRecord { output: Some(output.clone()), ..step("a", StepState::Done) };
+    let done = Changes {
+        steps: vec![first.clone()],
+        place: Some(moved.clone()),
+        audit: vec![NewAudit::step_done("file", "a", 1, &output)],
+        ..Changes::default()
+    };
     let failed = StepRecord {
         attempt: 3,
         error: Some(String::from("503")),
@@ -152,7 +160,7 @@ pub async fn what_is_dead_is_opened_again(fixture: &StoreFixture) {
         ..step("b", StepState::Failed)
     };
     fixture.commit(&lease, scanned(report(2, 1), "k")).await;
-    fixture.commit(&lease, Changes { place: Some(moved.clone()), ..step_done("a") }).await;
+    fixture.commit(&lease, done).await;
     fixture.commit(&lease, Changes { steps: vec![failed.clone()], ..Changes::default() }).await;
     let dead = Changes { error: Some(Some(String::from("b: 503"))), ..ended(TaskState::Dead) };
     fixture.commit(&lease, dead).await;
@@ -168,7 +176,7 @@ pub async fn what_is_dead_is_opened_again(fixture: &StoreFixture) {
         assert_eq!((&record.report, record.created), (&Some(report(2, 1)), before.created));
         assert_eq!((record.error.as_deref(), record.next_at), (None, None));
         let anew = StepRecord { attempt: 0, next_at: None, state: StepState::Waiting, ..failed.clone() };
-        assert_eq!(record.steps, [step("a", StepState::Done), anew]);
+        assert_eq!(record.steps, [first.clone(), anew]);
         assert_eq!(fixture.record("k").await, record);
         let last = fixture.store.audit_head().await.expect("the head").seq - 1;
         let entry = fixture.store.audit(last, 1).await.expect("the log").remove(0);
