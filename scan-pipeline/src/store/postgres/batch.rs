@@ -24,7 +24,8 @@ pub(super) struct Batch<'a> {
     pub(super) cache: Vec<(Vec<u8>, &'a str)>,
     pub(super) tags: Vec<(&'a ObjectRef, &'a Tags, String)>,
     pub(super) jobs: Vec<&'a JobCall>,
-    pub(super) log: Vec<(TaskId, (Cow<'a, str>, Cow<'a, str>))>,
+    /// Kinds and bodies.
+    pub(super) log: Vec<(TaskId, Cow<'a, str>, Cow<'a, str>)>,
     /// Dead tasks that are opened again, whose steps have their attempts anew.
     pub(super) reopened: Vec<TaskId>,
 }
@@ -83,7 +84,7 @@ impl<'a> Batch<'a> {
                     false => (held.row.claim(request, self.now), None),
                 };
                 if let Some(retried) = retried {
-                    self.log.push((request.id, (Cow::Owned(retried.kind), Cow::Owned(retried.body.to_string()))));
+                    self.log.push((request.id, Cow::Owned(retried.kind), Cow::Owned(retried.body.to_string())));
                     self.reopened.push(request.id);
                 }
                 held.changed |= matches!(taken, Taken::Mine);
@@ -122,7 +123,7 @@ impl<'a> Batch<'a> {
             self.cache.retain(|(other, _)| *other != key);
             self.cache.push((key, text));
         }
-        let borrowed = |(kind, body)| (id, (Cow::Borrowed(kind), Cow::Borrowed(body)));
+        let borrowed = |(kind, body)| (id, Cow::Borrowed(kind), Cow::Borrowed(body));
         self.log.extend(prepared.log().map(borrowed));
         Ok(Outcome::Committed)
     }

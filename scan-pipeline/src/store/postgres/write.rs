@@ -237,7 +237,7 @@ async fn write_log(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<(
     let mut head: AuditHead = sql::head(row.map_err(&writing)?.as_ref())?;
     let log = batch.log.iter();
     let entries: Vec<_> =
-        log.map(|(task, (kind, body))| Entry::behind(&mut head, batch.now(), *task, (kind, body))).collect();
+        log.map(|(task, kind, body)| Entry::behind(&mut head, batch.now(), *task, (kind, body))).collect();
     let mut query = sqlx::query(
         "WITH ended AS (UPDATE audit_head SET seq = $8, hash = $9 WHERE one = 1) \
          INSERT INTO audit (seq, at, task, kind, body, previous, hash) SELECT * FROM unnest($1::bigint[], $2::bigint[], \
