@@ -1,11 +1,13 @@
 //! libclamav in process, by clamav-core.
 
+mod definitions;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::definitions::Pulled;
+use self::definitions::Pulled;
 use super::{Detectors, Engine, FindingTaker, MOST_FINDINGS, Permits, ScanContext, before};
 use crate::clamav as core;
 use crate::content::{Content, blocking};

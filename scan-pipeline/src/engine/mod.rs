@@ -24,8 +24,6 @@ mod cache;
 pub mod clamav;
 mod clamd;
 mod closure;
-#[cfg(feature = "clamav")]
-mod definitions;
 mod detect_only;
 mod group;
 mod permits;

@@ -61,6 +61,43 @@ impl<Q: Queue> Queue for Apart<Q> {
     }
 }
 
+/// moto looks whether a message is free and takes it in two steps, so two who ask at the same moment may both get it. Here
+/// nobody asks while another does.
+#[derive(Debug)]
+struct InTurn<Q>(Q, Arc<tokio::sync::Mutex<()>>);
+
+#[async_trait]
+impl<Q: Queue> Queue for InTurn<Q> {
+    fn caps(&self) -> QueueCaps {
+        self.0.caps()
+    }
+
+    async fn enqueue(&self, messages: &[NewMessage]) -> Result<Vec<Result<MessageId>>> {
+        self.0.enqueue(messages).await
+    }
+
+    async fn lease(&self, most: usize, ttl: Duration, wait: Duration) -> Result<Vec<Delivery>> {
+        let _turn = self.1.lock().await;
+        self.0.lease(most, ttl, wait).await
+    }
+
+    async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {
+        self.0.extend(leases).await
+    }
+
+    async fn settle(&self, messages: &[(Receipt, Settle)]) -> Result<Vec<Held>> {
+        self.0.settle(messages).await
+    }
+
+    async fn depth(&self) -> Result<Depth> {
+        self.0.depth().await
+    }
+
+    fn dead_letters(&self) -> &dyn DeadLetters {
+        self.0.dead_letters()
+    }
+}
+
 #[async_trait]
 impl<Q: Queue> DeadLetters for Apart<Q> {
     async fn list(&self, after: Option<&str>, most: usize) -> Result<Vec<DeadLetter>> {
@@ -89,12 +126,16 @@ async fn fixture(broker: Broker, fifo: bool) -> QueueFixture {
         let queue = SqliteQueue::memory().clock(clock.clone()).open().await.expect("a queue");
         return QueueFixture::new(Arc::new(queue)).passing(move |time| clock.advance(time));
     };
-    let builder = scene.builder();
+    let (builder, turns) = (scene.builder(), Arc::default());
     let open = move || {
-        let builder = builder.clone();
+        let (builder, turns) = (builder.clone(), Arc::clone(&turns));
         async move {
             let queue = builder.build().await.expect("a queue");
-            if fifo { Arc::new(Apart(queue)) as Arc<dyn Queue> } else { Arc::new(queue) }
+            match broker {
+                Broker::Moto => Arc::new(InTurn(queue, turns)) as Arc<dyn Queue>,
+                _ if fifo => Arc::new(Apart(queue)),
+                _ => Arc::new(queue),
+            }
         }
     };
     let quiet = Duration::from_secs(1);
