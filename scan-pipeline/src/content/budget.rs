@@ -57,6 +57,7 @@ impl Budget {
     }
 
     /// Another account of that many bytes, with the same patience.
+    #[cfg(feature = "config")]
     pub(crate) fn anew(&self, bytes: u64) -> Self {
         Self { patience: self.patience, ..Self::new(bytes) }
     }
