@@ -97,7 +97,9 @@ struct ToJavaScript;
 
 impl Subscriber for ToJavaScript {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        number(metadata.level()) <= LEVEL.load(Ordering::Relaxed)
+        // Those of other libraries may show what a request holds.
+        let ours = ["scan_pipeline", "clamav_core"].iter().any(|own| metadata.target().starts_with(own));
+        ours && number(metadata.level()) <= LEVEL.load(Ordering::Relaxed)
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

@@ -80,6 +80,8 @@ fn size(key: &str, value: &Option<Value>) -> Result<Option<u64>> {
 /// Paths that mean the same wherever the process goes.
 fn absolute(paths: &mut Value, base: &Path) {
     match paths {
+        // An address means the same anywhere.
+        Value::String(path) if path.contains("://") => {}
         Value::String(path) => *path = base.join(&*path).to_string_lossy().into_owned(),
         Value::Array(all) => all.iter_mut().for_each(|path| absolute(path, base)),
         _ => {}

@@ -81,7 +81,9 @@ struct ToPython;
 
 impl Subscriber for ToPython {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        level(metadata.level()) >= LEVEL.load(Ordering::Relaxed)
+        // Those of other libraries may show what a request holds.
+        let ours = ["scan_pipeline", "clamav_core"].iter().any(|own| metadata.target().starts_with(own));
+        ours && level(metadata.level()) >= LEVEL.load(Ordering::Relaxed)
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

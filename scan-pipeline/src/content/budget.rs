@@ -106,7 +106,7 @@ impl Budget {
                      within {patience:?}",
                     self.total()
                 );
-                return Err(Error::new(ErrorKind::Busy, why));
+                return Err(Error::new(ErrorKind::Busy, why).after(patience).untried());
             }
         }
     }

@@ -240,6 +240,7 @@ impl Engine for ClamAv {
     }
 
     async fn refresh_definitions(&self) -> Result<bool> {
+        // Where a copy cannot be had, what is loaded stays: a part of it alone would find less.
         for copy in self.pulled.iter() {
             copy.pull().await?;
         }

@@ -75,7 +75,8 @@ impl Around {
     /// its sides; at the other one there has to be enough to tell.
     fn is_in(&self, container: &Self) -> bool {
         let (left, right) = (container.before.ends_with(&self.before), container.from.starts_with(&self.from));
-        left && (right || self.before.len() >= Self::BEFORE / 2) || right && self.from.len() == Self::FROM
+        left && (self.before.len() == Self::BEFORE || right && self.before.len() + self.from.len() >= Self::FROM)
+            || right && self.from.len() == Self::FROM
     }
 }
 
@@ -128,7 +129,13 @@ impl FindingTaker {
             });
             let taking = Taking { finding, layer, around };
             match same {
-                Some(place) => taken.list[place] = taking,
+                Some(place) => {
+                    // It is as sure as it was where more could be seen.
+                    let old = std::mem::replace(&mut taken.list[place], taking).finding;
+                    let new = &mut taken.list[place].finding;
+                    new.confidence = new.confidence.max(old.confidence);
+                    new.raw_offset = new.raw_offset.or(old.raw_offset);
+                }
                 None if taken.list.len() < self.most => taken.list.push(taking),
                 None => taken.omitted = taken.omitted.saturating_add(1),
             }

@@ -304,6 +304,18 @@ async fn definitions_in_a_bucket_are_copied_and_kept_up() {
     assert!(engine.refresh_definitions().await.expect("loaded"));
     assert!(!finds("this is the first of them").await && finds("this is the third of them").await);
 
+    // Whatever somebody removes of the copies is there again.
+    let folder = std::fs::read_dir(parent.path()).expect("a directory").filter_map(|entry| {
+        let path = entry.expect("an entry").path();
+        path.to_string_lossy().contains("-definitions-").then_some(path)
+    });
+    let folder = folder.last().expect("the copies");
+    std::fs::remove_file(folder.join("second.ndb")).expect("removed");
+    assert!(!engine.refresh_definitions().await.expect("nothing has changed"));
+    std::fs::remove_dir_all(&folder).expect("removed");
+    assert!(!engine.refresh_definitions().await.expect("nothing has changed"));
+    assert!(folder.join("second.ndb").exists());
+
     put("av/broken.ndb", b"this is no signature\n".to_vec()).await;
     assert!(engine.refresh_definitions().await.is_err());
     assert!(finds("this is the third of them").await, "the old ones go on serving");

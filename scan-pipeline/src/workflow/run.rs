@@ -17,6 +17,9 @@ use crate::model::Timestamp;
 use crate::objects::Buckets;
 use crate::store::{Changes, Lease, NewAudit, StepRecord, StepState, Store};
 
+/// How soon a handler that could not be called is asked again, at the soonest: it uses up no attempt.
+const UNTRIED: Duration = Duration::from_millis(100);
+
 /// One run of one workflow for one task.
 pub(crate) struct Runner<'a> {
     pub(crate) workflow: &'a Workflow,
@@ -210,8 +213,12 @@ impl<'a> Runner<'a> {
             record.state = StepState::Running;
             record.next_at = None;
             self.write(&mut record, Vec::new()).await?;
-            let called = self.call(step, record.attempt, seen).await;
+            // A step whose task was opened again begins anew, and what it tried before may have had its effect.
+            let attempt = if record.error.is_some() { record.attempt.max(2) } else { record.attempt };
+            let called = self.call(step, attempt, seen).await;
             match (pass, called.as_ref().map_err(HandlerError::kind)) {
+                // Nobody asked the host.
+                (Some(pass), Err(_)) if called.as_ref().is_err_and(HandlerError::is_untried) => drop(pass),
                 (Some(pass), Err(HandlerErrorKind::Retryable { .. })) => {
                     pass.failed(called.as_ref().map_or_else(ToString::to_string, |_| String::new()));
                 }
@@ -231,7 +238,7 @@ impl<'a> Runner<'a> {
                     let asked = match why.kind() {
                         HandlerErrorKind::Retryable { after } if why.is_untried() => {
                             record.attempt -= 1;
-                            Some(after.unwrap_or(self.patience))
+                            Some(after.unwrap_or(self.patience).max(UNTRIED))
                         }
                         HandlerErrorKind::Retryable { after } => step.retry.wait(record.attempt, after),
                         _ => None,

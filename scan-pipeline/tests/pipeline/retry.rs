@@ -222,3 +222,24 @@ async fn a_rescan_that_failed_for_good_is_retried_as_itself() {
     let keys: Vec<_> = calls(&told).into_iter().map(|(_, key)| key).collect();
     assert!(keys.len() == 3 && keys[0] != keys[1] && keys[1] == keys[2], "{keys:?}");
 }
+
+/// A delete that had its effect and failed all the same finds nothing the next time, and has to know that it may have been
+/// its own.
+#[tokio::test]
+async fn a_handler_is_told_that_it_was_called_before() {
+    let (rig, cause, attempts) = (Rig::new(), Cause::default(), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let step = {
+        let (attempts, cause) = (Arc::clone(&attempts), cause.clone());
+        Step::new(from_fn("try", move |_, step| {
+            attempts.lock().expect("no panic").push(step.attempt);
+            let done = cause.is_gone();
+            async move { if done { Ok(StepOutput::none()) } else { Err(HandlerError::fatal("not as it is")) } }
+        }))
+    };
+    let pipeline = with(&rig, Workflow::new("w").then(step)).await;
+    let object = rig.drop_in("k", "fine").await;
+    let first = dead(&pipeline, object).await;
+    cause.remove();
+    assert_eq!(retried(&pipeline, first.id).await.state, TaskState::Done);
+    assert_eq!(*attempts.lock().expect("no panic"), [1, 2]);
+}

@@ -52,8 +52,11 @@ impl Pulled {
     pub(super) async fn pull(&self) -> Result<()> {
         let mut held = self.held.lock().await;
         let wanted = self.wanted().await?;
+        // Somebody may have cleaned up: what is not there as it was is copied again, lest some of it be loaded alone.
+        self.ensure().await?;
         for (name, object) in &wanted {
-            if held.get(name) != Some(object) {
+            let there = tokio::fs::metadata(self.path().join(name)).await.ok().map(|data| data.len());
+            if held.get(name) != Some(object) || there.is_none() || object.size.is_some() && there != object.size {
                 let about = |why: Error| why.about(object.to_string());
                 self.copy(name, object).await.map_err(about)?;
                 held.insert(name.clone(), object.clone());
@@ -62,13 +65,28 @@ impl Pulled {
         let gone: Vec<String> = held.keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
         for name in gone {
             let path = self.path().join(&name);
-            blocking(move || {
-                std::fs::remove_file(path).map_err(|why| Error::io("a database could not be removed", why))
-            })
-            .await?;
+            match tokio::fs::remove_file(path).await {
+                Err(why) if why.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("a database could not be removed", why));
+                }
+                _ => {}
+            }
             held.remove(&name);
         }
         Ok(())
+    }
+
+    /// Puts the folder back if somebody has removed it.
+    async fn ensure(&self) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        let path = self.path().to_owned();
+        let make = move || match std::fs::DirBuilder::new().mode(0o700).create(path) {
+            Err(why) if why.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(Error::io("the folder for definitions could not be put back", why))
+            }
+            _ => Ok(()),
+        };
+        blocking(make).await
     }
 
     /// The databases that are there, pinned, by file name.

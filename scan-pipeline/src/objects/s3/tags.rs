@@ -50,14 +50,19 @@ impl Inner {
             Ok(()) if pin.version.is_some() => return Ok(done),
             // With a version it hit that one or nothing, and an answer that says no is one.
             Err(failure) if pin.version.is_some() || !failure.error.is_retryable() => {}
-            _ => self.settle(key, &pin, &before, &done.tags).await?,
+            _ => {
+                // What we say of an object is never put back: on another state it would be said of that one.
+                let ours = Tags::new().merge(ours).tags;
+                let theirs = before.iter().filter(|(name, _)| ours.get(name).is_none()).collect();
+                self.settle(key, &pin, &theirs, &done.tags).await?;
+            }
         }
         put.map(|()| done)
     }
 
     /// Finds out which object tags have hit that name no version, and takes them off again if it is another one, or if
     /// nobody says.
-    async fn settle(&self, key: &str, pin: &Pin, before: &Tags, put: &Tags) -> Result<(), Failure> {
+    async fn settle(&self, key: &str, pin: &Pin, theirs: &Tags, put: &Tags) -> Result<(), Failure> {
         let failure = match insist(|| self.head(&self.bucket, key, pin)).await {
             Ok(_) => return Ok(()),
             Err(failure) => failure,
@@ -68,7 +73,7 @@ impl Inner {
             // new one's own: all go, lest it seem to be what the old one was.
             ErrorKind::Superseded => insist(|| self.replace(key, put, Tags::new())).await?,
             _ => {
-                if let Err(why) = insist(|| self.replace(key, put, before.clone())).await {
+                if let Err(why) = insist(|| self.replace(key, put, theirs.clone())).await {
                     tracing::warn!(bucket = %self.url, key, error = %why.error,
                         "tags were written, and nobody says on which state of the object; the next attempt looks again");
                 }

@@ -91,8 +91,8 @@ async fn transaction(
     insert(connection, &batch.new_tasks()).await?;
     update(connection, &batch.changed_tasks()).await?;
     write_reports(connection, &batch).await?;
-    begin_anew(connection, &batch).await?;
     write_steps(connection, &batch).await?;
+    begin_anew(connection, &batch).await?;
     // The one chain of all machines is held as shortly as can be; what is not a task's own comes behind it, lest two wait
     // for each other.
     write_log(connection, &batch).await?;
@@ -301,8 +301,8 @@ async fn write_reports(connection: &mut PgConnection, batch: &Batch<'_>) -> Resu
     query.execute(connection).await.map(drop).map_err(writing)
 }
 
-/// Gives the steps of tasks that are opened again their attempts. No call of the same batch can have written one: nobody
-/// had the lease before.
+/// Gives the steps of tasks that are opened again their attempts, also those that the commit wrote with which the task
+/// died, in the same batch. Nobody has written any since: the new lease is not given out yet.
 async fn begin_anew(connection: &mut PgConnection, batch: &Batch<'_>) -> Result<()> {
     if batch.reopened.is_empty() {
         return Ok(());
