@@ -98,7 +98,7 @@ struct ToJavaScript;
 impl Subscriber for ToJavaScript {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Those of other libraries may show what a request holds.
-        let ours = ["scan_pipeline", "clamav_core"].iter().any(|own| metadata.target().starts_with(own));
+        let ours = ["scan_pipeline", "clamav_core", "libclamav"].iter().any(|own| metadata.target().starts_with(own));
         ours && number(metadata.level()) <= LEVEL.load(Ordering::Relaxed)
     }
 

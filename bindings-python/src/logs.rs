@@ -82,7 +82,7 @@ struct ToPython;
 impl Subscriber for ToPython {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         // Those of other libraries may show what a request holds.
-        let ours = ["scan_pipeline", "clamav_core"].iter().any(|own| metadata.target().starts_with(own));
+        let ours = ["scan_pipeline", "clamav_core", "libclamav"].iter().any(|own| metadata.target().starts_with(own));
         ours && level(metadata.level()) >= LEVEL.load(Ordering::Relaxed)
     }
 

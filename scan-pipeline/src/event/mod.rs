@@ -140,7 +140,7 @@ impl Created {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when there is none, or when the message has no more than a name
+    /// [`ErrorKind::Config`] when there is none, or when the message has no more than a name
     /// and several buckets have it; see [`Buckets::locate`]. The same when the bucket is in another account.
     pub fn locate(&self, buckets: &Buckets) -> Result<ObjectRef> {
         if self.exact {

@@ -209,12 +209,15 @@ impl<'a> Runner<'a> {
                 Some(Ok(pass)) => Some(pass),
                 None => None,
             };
+            // A step whose task was opened again begins anew, and what it tried before may have had its effect.
+            let reopened = record.state == StepState::Waiting
+                && (record.attempt, record.next_at) == (0, None)
+                && record.error.is_some();
             record.attempt += 1;
             record.state = StepState::Running;
             record.next_at = None;
             self.write(&mut record, Vec::new()).await?;
-            // A step whose task was opened again begins anew, and what it tried before may have had its effect.
-            let attempt = if record.error.is_some() { record.attempt.max(2) } else { record.attempt };
+            let attempt = if reopened { record.attempt.max(2) } else { record.attempt };
             let called = self.call(step, attempt, seen).await;
             match (pass, called.as_ref().map_err(HandlerError::kind)) {
                 // Nobody asked the host.
