@@ -197,7 +197,12 @@ test('two hooks hear the same, each from its level on, until they are stopped', 
     await new Promise((resolve) => setTimeout(resolve, 50))
   }
   await fail()
-  assert.ok(some.length > 0 && all.some(({ level }) => level === 'trace'))
+  // Definitions that nobody else here has loaded with these settings: libclamav says what it does.
+  await (await Scanner.open({ definitions, limits: { maxFiles: 9_123 } })).close()
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  assert.ok(some.length > 0 && all.some(({ level }) => level === 'info'), JSON.stringify(all))
+  // Those of other libraries may show what a request holds.
+  assert.ok(all.every(({ target }) => /^(scan_pipeline|clamav_core|libclamav)/.test(target)), JSON.stringify(all))
   assert.deepEqual(all.filter(({ level }) => level === 'warn' || level === 'error'), some)
   assert.ok(all.every(({ leftOut }) => leftOut === 0))
   const { length } = all
