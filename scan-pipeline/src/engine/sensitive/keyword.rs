@@ -233,6 +233,15 @@ fn end_of(text: &[u8], place: usize, to: usize, word: &[u8]) -> Option<usize> {
     Some(end)
 }
 
+/// Whether two letters are a byte of a hardware address: next to two hexadecimal digits, behind a colon or a hyphen.
+fn is_in_address(text: &[u8], place: usize, end: usize) -> bool {
+    let parts = |byte| matches!(byte, b':' | b'-');
+    let before = |by| at(text, place.wrapping_sub(by));
+    let right = parts(at(text, end)) && (1..3).all(|by| at(text, end + by).is_ascii_hexdigit());
+    let left = parts(before(1)) && (2..4).all(|by| before(by).is_ascii_hexdigit());
+    right && !at(text, end + 3).is_ascii_alphanumeric() || left && !before(4).is_ascii_alphanumeric()
+}
+
 /// Whether a word begins at a place and ends by `to`. Names in camel case are several words, and a plural is its
 /// singular.
 fn stands(text: &[u8], place: usize, to: usize, word: &Word) -> bool {
@@ -240,8 +249,7 @@ fn stands(text: &[u8], place: usize, to: usize, word: &Word) -> bool {
     let Some(end) = end_of(text, place, to, word.as_bytes()) else { return false };
     let (outside, next) = (at(text, place.wrapping_sub(1)), at(text, end));
     // `cc` is also two digits of a hexadecimal number, or a byte of a hardware address.
-    let hexadecimal = outside.is_ascii_digit() || next.is_ascii_digit() || outside == b':' && next == b':';
-    if word == "cc" && hexadecimal {
+    if word == "cc" && (outside.is_ascii_digit() || next.is_ascii_digit() || is_in_address(text, place, end)) {
         return false;
     }
     let begins = !outside.is_ascii_alphabetic() || outside.is_ascii_lowercase() && text[place].is_ascii_uppercase();

@@ -67,7 +67,9 @@ fn says(words: &str, text: &[u8], from: usize, to: usize) -> bool {
             at(&pattern, &text[..to], place)
                 .filter(|close| {
                     let sides = [byte(text, place as isize - 1), byte(text, *close as isize)];
-                    word != "cc" || !(sides == *b"::" || sides.iter().any(u8::is_ascii_digit))
+                    let address = at(r"[:-][0-9A-Fa-f]{2}(?-u:[^0-9A-Za-z]|\z)", text, *close).is_some()
+                        || super::ends(r"(?-u:[^0-9A-Za-z]|\A)[0-9A-Fa-f]{2}[:-]", text, place);
+                    word != "cc" || !(address || sides.iter().any(u8::is_ascii_digit))
                 })
                 .is_some_and(|close| (!begins || begins_word(text, place)) && (!ends || ends_word(text, close)))
         })
