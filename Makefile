@@ -19,9 +19,11 @@ demo: setup-build ## run the whole path on real files: scan, move, tag, tell, an
 	@$(TARGET_DIR)/debug/demo demo
 
 test: setup-test ## run every test
-	@set -o pipefail; $(CARGO) test --workspace $(FEATURES) --locked --no-fail-fast | awk '{ print; fflush() } \
-	/^test result:/ { passed += $$4; failed += $$6; ignored += $$8; suites++ } \
-	END { print "make test: " passed+0 " passed, " failed+0 " failed, " ignored+0 " ignored, in " suites+0 " suites" }'
+	@mkdir -p $(TARGET_DIR); set -o pipefail; $(CARGO) test --config 'target."cfg(unix)".runner = "scripts/deadline.sh"' \
+	--workspace $(FEATURES) --locked --no-fail-fast | tee $(TARGET_DIR)/test.log; ended=$$?; \
+	awk '/^test result:/ { passed += $$4; failed += $$6; ignored += $$8; suites++ } \
+	END { print "make test: " passed+0 " passed, " failed+0 " failed, " ignored+0 " ignored, in " suites+0 " suites" }' \
+	$(TARGET_DIR)/test.log; exit $$ended
 	@FEATURES="$(FEATURES)" CARGO="$(CARGO)" scripts/python.sh
 	@CARGO="$(CARGO)" scripts/node.sh test $(FEATURES)
 

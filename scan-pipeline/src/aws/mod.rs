@@ -104,7 +104,12 @@ impl Connection {
             .timeout_config(timeouts)
             .retry_config(retries)
             .stalled_stream_protection(
-                StalledStreamProtectionConfig::enabled().grace_period(self.read_timeout).build(),
+                // Bodies that come are watched by who reads them: this begins to count after a window of 20 s of wall
+                // clock, which may be set.
+                StalledStreamProtectionConfig::enabled()
+                    .download_enabled(false)
+                    .grace_period(self.read_timeout)
+                    .build(),
             );
         if let Some(endpoint) = &self.endpoint {
             config = config.endpoint_url(endpoint);

@@ -1,9 +1,8 @@
-//! Stores, buckets and queues whose calls go through a breaker.
+//! Stores and buckets whose calls go through a breaker.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,7 +13,6 @@ use crate::Result;
 use crate::content::Content;
 use crate::model::{BucketUrl, ObjectRef, Tags, TaskId, Timestamp};
 use crate::objects::{Caps, KeyRange, ObjectInfo, ObjectOps, ObjectRead, Page, PutOptions, TagsSet};
-use crate::queue::{DeadLetters, Delivery, Depth, Held, MessageId, NewMessage, Queue, QueueCaps, Receipt, Settle};
 use crate::store::{
     Advance, AuditEntry, AuditHead, CacheKey, CachedReport, Changes, Claim, ClaimRequest, Counters, Job, JobId,
     JobState, JobStore, Lease, NewJob, Store, TaskFilter, TaskRecord,
@@ -172,37 +170,6 @@ impl JobStore for Guarded<dyn JobStore> {
 
     async fn end_job(&self, id: &JobId, state: JobState, why: Option<&str>) -> Result<JobState> {
         self.breaker.call(self.inner.end_job(id, state, why)).await
-    }
-}
-
-#[async_trait]
-impl Queue for Guarded<dyn Queue> {
-    fn caps(&self) -> QueueCaps {
-        self.inner.caps()
-    }
-
-    async fn enqueue(&self, messages: &[NewMessage]) -> Result<Vec<Result<MessageId>>> {
-        self.breaker.call(self.inner.enqueue(messages)).await
-    }
-
-    async fn lease(&self, most: usize, ttl: Duration, wait: Duration) -> Result<Vec<Delivery>> {
-        self.breaker.call(self.inner.lease(most, ttl, wait)).await
-    }
-
-    async fn extend(&self, leases: &[(Receipt, Duration)]) -> Result<Vec<Held>> {
-        self.breaker.call(self.inner.extend(leases)).await
-    }
-
-    async fn settle(&self, messages: &[(Receipt, Settle)]) -> Result<Vec<Held>> {
-        self.breaker.call(self.inner.settle(messages)).await
-    }
-
-    async fn depth(&self) -> Result<Depth> {
-        self.breaker.call(self.inner.depth()).await
-    }
-
-    fn dead_letters(&self) -> &dyn DeadLetters {
-        self.inner.dead_letters()
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod breaker;
 mod guarded;
+mod guarded_queue;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::model::Timestamp;
 pub(crate) use breaker::is_outage;
 pub use breaker::{Breaker, BreakerOptions};
 pub(crate) use guarded::Guarded;
+pub(crate) use guarded_queue::GuardedQueue;
 
 /// The breakers of everything that a pipeline or worker depends on, by name. Clones share them.
 ///

@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
 const LONGEST_HEAD: usize = 64 << 10;
+/// What is read at once.
+const PART: usize = 64 << 10;
 
 /// A proxy on 127.0.0.1 in front of a plain HTTP server, with [`Fault`]s to be added at any time.
 ///
@@ -266,7 +268,7 @@ struct Message {
 impl Message {
     /// `None` when the connection ends before one begins.
     async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Self>> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(PART);
         loop {
             if let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
                 let rest = bytes.split_off(end + 4);
@@ -371,8 +373,12 @@ async fn pass_back(upstream: &mut TcpStream, client: &mut TcpStream, method: &st
     let mut left = length.min(most);
     let mut part = answer.rest;
     while left > 0 {
-        if part.is_empty() && upstream.read_buf(&mut part).await? == 0 {
-            break;
+        if part.is_empty() {
+            // It would be filled no further than it happens to be large, which is a few bytes a piece.
+            part.reserve(PART);
+            if upstream.read_buf(&mut part).await? == 0 {
+                break;
+            }
         }
         let now = part.len().min(left).min(piece);
         client.write_all(&part[..now]).await?;
@@ -389,7 +395,7 @@ async fn pass_back(upstream: &mut TcpStream, client: &mut TcpStream, method: &st
 }
 
 async fn drain(from: &mut TcpStream, mut left: usize) -> io::Result<()> {
-    let mut part = Vec::new();
+    let mut part = Vec::with_capacity(PART);
     while left > 0 && from.read_buf(&mut part).await? > 0 {
         left = left.saturating_sub(part.len());
         part.clear();

@@ -9,9 +9,8 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::health::Breaker;
+use crate::Result;
 use crate::queue::{Held, Queue, Receipt};
-use crate::{Error, ErrorKind, Result};
 
 /// Every message in hand, by a number of our own.
 #[derive(Debug, Default)]
@@ -65,7 +64,7 @@ impl InFlight {
     /// Extends leases at a third of their time, for ever: all that are due in one call, and those whose last call came to
     /// nothing each in its own, so that one that hangs takes no other with it. What could not be extended for so long that
     /// its lease is about to end is given up: somebody else may get the message.
-    pub(super) async fn keep(&self, queue: &dyn Queue, breaker: &Breaker, ttl: Duration) {
+    pub(super) async fn keep(&self, queue: &dyn Queue, ttl: Duration) {
         let mut calls = FuturesUnordered::new();
         let mut next = Instant::now();
         loop {
@@ -73,7 +72,7 @@ impl InFlight {
                 () = tokio::time::sleep_until(next) => {
                     let now = Instant::now();
                     for entries in self.due(now, ttl) {
-                        calls.push(async move { (extend(queue, breaker, &entries, ttl).await, entries, now) });
+                        calls.push(async move { (extend(queue, &entries, ttl).await, entries, now) });
                     }
                     next = self.next_end(ttl).map_or(now + ttl / 12, |end| end.clamp(now, now + ttl / 12));
                 }
@@ -125,14 +124,9 @@ impl InFlight {
     }
 }
 
-/// An answer that comes too late is none, which counts as the broker's failure.
-async fn extend(queue: &dyn Queue, breaker: &Breaker, entries: &[(u64, Receipt)], ttl: Duration) -> Result<Vec<Held>> {
+async fn extend(queue: &dyn Queue, entries: &[(u64, Receipt)], ttl: Duration) -> Result<Vec<Held>> {
     let leases: Vec<_> = entries.iter().map(|(_, receipt)| (receipt.clone(), ttl)).collect();
-    let asked = async {
-        let late = |_| Error::new(ErrorKind::Timeout, "leases were not extended in time");
-        tokio::time::timeout(ttl / 4, queue.extend(&leases)).await.map_err(late)?
-    };
-    breaker.call(asked).await
+    queue.extend(&leases).await
 }
 
 impl InHand {
@@ -153,7 +147,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::health::{BreakerOptions, Health};
+    use crate::health::{BreakerOptions, GuardedQueue, Health};
     use crate::queue::{DeadLetters, Delivery, Depth, MessageId, NewMessage, QueueCaps, Settle};
 
     const TTL: Duration = Duration::from_secs(60);
@@ -193,9 +187,9 @@ mod tests {
     /// Leases that are kept, and the broker's breaker.
     fn kept(hanging: &[&'static str]) -> (Arc<InFlight>, Health) {
         let (in_flight, health) = (Arc::new(InFlight::default()), Health::new(BreakerOptions::default()));
-        let (queue, breaker) = (Hanging(hanging.to_vec()), health.breaker("queue"));
+        let queue = GuardedQueue::new(Arc::new(Hanging(hanging.to_vec())), health.breaker("queue"), TTL);
         let keeper = Arc::clone(&in_flight);
-        tokio::spawn(async move { keeper.keep(&queue, &breaker, TTL).await });
+        tokio::spawn(async move { keeper.keep(&queue, TTL).await });
         (in_flight, health)
     }
 

@@ -84,7 +84,7 @@ impl Worker {
         let around = job::Around {
             pipeline: self.pipeline(),
             jobs: &**jobs,
-            queue: &*self.shared.guarded,
+            queue: &*self.shared.queue,
             share: &self.shared.share,
         };
         around.handle(message).await

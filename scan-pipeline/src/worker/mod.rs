@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::health::{Breaker, Guarded, Health};
+use crate::health::{Guarded, GuardedQueue, Health};
 use crate::pipeline::Pipeline;
 use crate::queue::Queue;
 use crate::store::JobStore;
@@ -124,11 +124,8 @@ pub struct Worker {
 struct Shared {
     pipeline: Pipeline,
     queue: Arc<dyn Queue>,
-    /// The same by its breaker, for what knows of no breaker.
-    guarded: Arc<dyn Queue>,
     jobs: Option<Arc<dyn JobStore>>,
     options: WorkerOptions,
-    broker: Arc<Breaker>,
     /// One for each message in hand.
     messages: Arc<Semaphore>,
     /// In units of [`UNIT`] bytes.
@@ -140,6 +137,8 @@ struct Shared {
     counts: Counts,
 }
 
+/// What a call of the queue may take at least, beyond its own waiting.
+const LEAST_LIMIT: Duration = Duration::from_secs(5);
 /// What the bytes in hand are counted in.
 const UNIT: u64 = 64 << 10;
 
@@ -207,15 +206,14 @@ impl Worker {
         let most = u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX);
         let units = u32::try_from(options.bytes.div_ceil(UNIT)).unwrap_or(most).clamp(1, most);
         let share = (pipeline.concurrency() * 3 / 4).max(1);
-        let broker = pipeline.health().breaker("queue");
+        let limit = (options.lease / 4).max(LEAST_LIMIT);
+        let queue = Arc::new(GuardedQueue::new(queue, pipeline.health().breaker("queue"), limit));
         let (messages, bulk) = (Arc::new(Semaphore::new(options.messages)), Arc::new(Semaphore::new(options.bulk)));
         let (bytes, share) = (Semaphore::new(units as usize), Semaphore::new(share));
         let counts = Counts::default();
-        let guarded: Arc<dyn Queue> = Arc::new(Guarded::new(Arc::clone(&queue), Arc::clone(&broker)));
         let store = pipeline.health().breaker("store");
         let jobs = jobs.map(|jobs| Arc::new(Guarded::new(jobs, store)) as Arc<dyn JobStore>);
-        let shared =
-            Shared { pipeline, queue, guarded, jobs, options, broker, messages, bytes, units, bulk, share, counts };
+        let shared = Shared { pipeline, queue, jobs, options, messages, bytes, units, bulk, share, counts };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -41,13 +41,13 @@ impl Worker {
         let shared = &self.shared;
         let in_flight = Arc::new(InFlight::default());
         let (ended, settled) = mpsc::channel(256);
-        let mut settler = tokio::spawn(settler::run(Arc::clone(&shared.queue), Arc::clone(&shared.broker), settled));
+        let mut settler = tokio::spawn(settler::run(Arc::clone(&shared.queue), settled));
         let helpers = CancellationToken::new();
         let keeper = {
             let (this, in_flight) = (self.clone(), Arc::clone(&in_flight));
             let keep = async move {
                 let shared = &this.shared;
-                in_flight.keep(&*shared.queue, &shared.broker, shared.options.lease).await;
+                in_flight.keep(&*shared.queue, shared.options.lease).await;
             };
             tokio::spawn(helpers.clone().run_until_cancelled_owned(keep))
         };
@@ -143,8 +143,7 @@ impl Worker {
             }
         }
         let asked = Instant::now();
-        let lease = shared.queue.lease(room.len(), options.lease, options.wait);
-        let deliveries = shared.broker.call(lease).await?;
+        let deliveries = shared.queue.lease(room.len(), options.lease, options.wait).await?;
         // What was waited for them is no time of theirs, but where it was short it is on the safe side.
         let asked = if asked.elapsed() > options.lease / 4 { Instant::now() } else { asked };
         Ok((asked, deliveries, room))
@@ -223,7 +222,7 @@ impl Worker {
             delay: wait,
         };
         let shared = &self.shared;
-        match shared.broker.call(shared.queue.enqueue(&[message])).await {
+        match shared.queue.enqueue(&[message]).await {
             Ok(answers) if answers.iter().all(Result::is_ok) => Settle::Done,
             // It goes on coming as it is.
             _ => Settle::Retry { after: wait },
@@ -279,7 +278,7 @@ impl Worker {
     async fn ring(&self) {
         let Some(jobs) = &self.shared.jobs else { return };
         loop {
-            if let Err(why) = job::ring(&**jobs, &*self.shared.guarded).await {
+            if let Err(why) = job::ring(&**jobs, &*self.shared.queue).await {
                 tracing::warn!(error = %why, "running jobs could not be looked after");
             }
             tokio::time::sleep(RING_JOBS.mul_f64(0.75 + fastrand::f64() / 2.0)).await;

@@ -6,7 +6,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::inflight::InHand;
-use crate::health::Breaker;
 use crate::queue::{Held, Queue, Receipt, Settle};
 
 /// A message to settle. It stays in hand, and its lease is extended, until the queue has answered.
@@ -23,7 +22,7 @@ const BATCH: usize = 100;
 const MOST_TRIES: u32 = 6;
 
 /// Ends when nobody has anything to settle any more.
-pub(super) async fn run(queue: Arc<dyn Queue>, breaker: Arc<Breaker>, mut ended: mpsc::Receiver<Ended>) {
+pub(super) async fn run(queue: Arc<dyn Queue>, mut ended: mpsc::Receiver<Ended>) {
     let mut batch = Vec::with_capacity(BATCH);
     while ended.recv_many(&mut batch, BATCH).await > 0 {
         let (mut messages, mut in_hand) = (Vec::new(), Vec::new());
@@ -31,15 +30,15 @@ pub(super) async fn run(queue: Arc<dyn Queue>, breaker: Arc<Breaker>, mut ended:
             messages.push((message.receipt, message.settle));
             in_hand.push(message.in_hand);
         }
-        settle(&*queue, &breaker, &messages).await;
+        settle(&*queue, &messages).await;
         drop(in_hand);
     }
 }
 
 /// What cannot be settled comes again, and is found to be done.
-async fn settle(queue: &dyn Queue, breaker: &Breaker, messages: &[(Receipt, Settle)]) {
+async fn settle(queue: &dyn Queue, messages: &[(Receipt, Settle)]) {
     for attempt in 1..=MOST_TRIES {
-        match breaker.call(queue.settle(messages)).await {
+        match queue.settle(messages).await {
             Ok(answers) => {
                 let lost = answers.iter().filter(|held| **held == Held::Lost).count();
                 if lost > 0 {

@@ -55,6 +55,23 @@ async fn receipts_are_good_where_they_were_given_out() {
     assert_eq!(other.lease(1, HOUR, Duration::ZERO).await.expect("leases"), []);
 }
 
+/// Fairness goes by the bucket where nobody says whose a message is, also where it was published by others.
+#[tokio::test]
+async fn a_message_is_of_its_bucket_where_nobody_says_whose_it_is() {
+    let Some(server) = shared(Broker::Nats) else { return };
+    let queue = open(server, &fresh()).await;
+    let event = r#"{"Records": [{"eventVersion": "2.1", "eventSource": "aws:s3", "eventName": "ObjectCreated:Put",
+        "eventTime": "2026-11-04T08:15:30.123Z", "s3": {"bucket": {"name": "uploads"},
+        "object": {"key": "a", "size": 1, "eTag": "e", "sequencer": "01"}}}]}"#;
+    queue.enqueue(&[NewMessage::new(event), NewMessage::new(event).tenant("somebody")]).await.expect("answers");
+    let mut tenants = Vec::new();
+    while tenants.len() < 2 {
+        tenants.push(one(&queue, HOUR).await.tenant);
+    }
+    tenants.sort();
+    assert_eq!(tenants, ["s3://uploads", "somebody"]);
+}
+
 /// Several processes on one queue: each message is one's, and what one leaves undone when it goes comes to the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_process_leaves_comes_to_the_others() {

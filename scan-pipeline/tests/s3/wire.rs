@@ -78,6 +78,17 @@ async fn a_listing_goes_on_behind_a_bad_key() {
     );
 }
 
+#[tokio::test]
+async fn a_listing_that_goes_in_circles_ends() {
+    let (proxy, bucket) = scripted(Fault::answer(500)).await;
+    proxy.clear();
+    let body = "<ListBucketResult><IsTruncated>true</IsTruncated>\
+        <NextContinuationToken>mark</NextContinuationToken></ListBucketResult>";
+    proxy.add(Fault::answer(200).body(body).times(u32::MAX));
+    let error = bucket.list(&KeyRange::default()).await.expect_err("nothing comes of it");
+    assert!(error.kind() == ErrorKind::Unavailable && proxy.seen().len() == 2, "{error}: {:?}", proxy.seen());
+}
+
 /// S3 begins to answer before it has copied, so that the status says nothing.
 #[tokio::test]
 async fn a_copy_that_fails_with_a_200_failed() {

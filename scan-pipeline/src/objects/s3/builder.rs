@@ -154,6 +154,7 @@ impl S3BucketBuilder {
             bucket: self.bucket,
             versioning: Versioning::Unknown,
             conditional_delete: self.conditional_delete.unwrap_or(amazons),
+            read_timeout: self.connection.read_timeout,
             part_size: self.part_size,
             copy_threshold: self.copy_threshold,
             copy_part_size: self.copy_part_size,

@@ -72,7 +72,7 @@ impl Inner {
         loop {
             let request = self.client.list_objects_v2().bucket(&self.bucket).encoding_type(EncodingType::Url);
             let request = request.set_prefix(Some(range.prefix.clone()).filter(|prefix| !prefix.is_empty()));
-            let request = match token.take() {
+            let request = match token.clone() {
                 Some(token) => request.continuation_token(token),
                 None if by_marks || after.is_empty() => request,
                 None => request.start_after(after),
@@ -113,12 +113,17 @@ impl Inner {
             let silent = || Error::new(ErrorKind::Unavailable, "the listing breaks off without a mark");
             let next = answer.next_continuation_token().ok_or_else(silent)?;
             match last.take() {
-                Some(last) if !page.entries.is_empty() => {
+                // Behind where this page began, or whoever goes on there would be given it for ever.
+                Some(last) if !page.entries.is_empty() && (after.is_empty() || last.as_str() > after) => {
                     if by_marks {
                         self.marks.keep(&range.prefix, &last, next);
                     }
                     page.next = Some(last);
                     return Ok(page);
+                }
+                _ if token.as_deref() == Some(next) => {
+                    let why = "the listing goes round in circles: a page ends with the mark that it was asked for with";
+                    return Err(Error::new(ErrorKind::Unavailable, why).into());
                 }
                 _ => token = Some(next.to_owned()),
             }

@@ -16,6 +16,7 @@ mod tags;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
@@ -71,6 +72,8 @@ struct Inner {
     marks: list::Marks,
     versioning: Versioning,
     conditional_delete: bool,
+    /// Longest time in which nothing of a body comes.
+    read_timeout: Duration,
     part_size: u64,
     copy_threshold: u64,
     copy_part_size: u64,

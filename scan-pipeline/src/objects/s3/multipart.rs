@@ -1,6 +1,7 @@
 //! Objects written in parts: nothing is there until the last step, and all of it afterwards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
@@ -21,6 +22,9 @@ use crate::{Error, ErrorKind, Result};
 const MOST_PARTS: u64 = 10_000;
 /// Parts that are on their way at once.
 const IN_FLIGHT: usize = 4;
+/// How often an upload is taken back until it is gone, and how long it is waited at first in between.
+const ABORTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// An upload that was begun. Dropped before its end, it is taken back in the background, so that a cancelled task
 /// leaves no parts that cost money.
@@ -145,7 +149,7 @@ impl Upload {
                 etag: done.e_tag().map(unquoted).unwrap_or_default().to_owned(),
             }),
             // The answer to an earlier attempt may have been lost: then the object is there, and made of our parts.
-            Err(failure) if failure.has_code("NoSuchUpload") || failure.is_precondition() || failure.is_gone() => {
+            Err(failure) if is_no_more(&failure) || failure.is_precondition() => {
                 match self.inner.head(&self.bucket, &self.key, &Pin::default()).await {
                     Ok(head) => {
                         let seen = head.info.object;
@@ -187,14 +191,39 @@ impl Drop for Upload {
     }
 }
 
+/// Takes an upload back, a few times: parts that were under way when it was given up may come in behind the first, and
+/// stay. (Amazon, *AbortMultipartUpload*: "it might be necessary to abort a given multipart upload multiple times", and
+/// the list of its parts shows whether it was.)
 async fn abort(inner: &Inner, bucket: &str, key: &str, id: &str) {
-    let request = inner.client.abort_multipart_upload().bucket(bucket).key(key).upload_id(id);
-    match request.send().await.map_err(Failure::from) {
-        Err(failure) if !failure.is_gone() && !failure.has_code("NoSuchUpload") => {
-            tracing::warn!(bucket, key, upload = id, why = %failure.error, "an upload in parts could not be taken back");
+    let mut why = None;
+    for attempt in 0..ABORTS {
+        if attempt > 0 {
+            tokio::time::sleep((PAUSE * (1 << attempt)).mul_f64(0.5 + fastrand::f64() / 2.0)).await;
         }
-        _ => {}
+        let request = inner.client.abort_multipart_upload().bucket(bucket).key(key).upload_id(id);
+        match request.send().await.map_err(Failure::from) {
+            Err(failure) if is_no_more(&failure) => return,
+            Err(failure) => {
+                why = Some(failure.error);
+                continue;
+            }
+            Ok(_) => {}
+        }
+        let request = inner.client.list_parts().bucket(bucket).key(key).upload_id(id).max_parts(1);
+        match request.send().await.map_err(Failure::from) {
+            // Who may not look has done what can be done.
+            Err(failure) if is_no_more(&failure) || failure.error.kind() == ErrorKind::Denied => return,
+            Err(failure) => why = Some(failure.error),
+            Ok(_) => why = Some(Error::new(ErrorKind::Unavailable, "it is still there, with a part that came late")),
+        }
     }
+    if let Some(why) = why {
+        tracing::warn!(bucket, key, upload = id, %why, "an upload in parts could not be taken back");
+    }
+}
+
+fn is_no_more(failure: &Failure) -> bool {
+    failure.is_gone() || failure.has_code("NoSuchUpload")
 }
 
 impl Part {

@@ -9,6 +9,7 @@ use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use super::error::Failure;
 use super::{Inner, Pin, quoted, unquoted};
@@ -171,9 +172,13 @@ impl Reading {
             if self.at == self.size {
                 return Ok(None);
             }
-            let why = match self.body.next().await {
-                Some(Ok(part)) if part.is_empty() => continue,
-                Some(Ok(part)) => {
+            let why = match timeout(self.inner.read_timeout, self.body.next()).await {
+                Err(_) => {
+                    let why = format!("nothing more came after {} of {} bytes", self.at, self.size);
+                    Error::new(ErrorKind::Timeout, why)
+                }
+                Ok(Some(Ok(part))) if part.is_empty() => continue,
+                Ok(Some(Ok(part))) => {
                     self.at += part.len() as u64;
                     if self.at > self.size {
                         let why = format!("is longer than the {} bytes that were announced", self.size);
@@ -181,8 +186,8 @@ impl Reading {
                     }
                     return Ok(Some((part, self)));
                 }
-                Some(Err(why)) => broken_off(&why, self.at, self.size),
-                None => truncated(self.at, self.size),
+                Ok(Some(Err(why))) => broken_off(&why, self.at, self.size),
+                Ok(None) => truncated(self.at, self.size),
             };
             if self.resumptions == 0 {
                 return Err(self.about(why));
@@ -229,8 +234,6 @@ fn broken_off(why: &(dyn std::error::Error + 'static), at: u64, size: u64) -> Er
     }
     let error = if is_early || said.contains("end of file") {
         truncated(at, size)
-    } else if said.contains("minimum throughput") {
-        Error::new(ErrorKind::Timeout, format!("nothing more came after {at} of {size} bytes"))
     } else {
         Error::new(ErrorKind::Unavailable, format!("broke off after {at} of {size} bytes"))
     };

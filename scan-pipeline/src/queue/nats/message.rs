@@ -50,18 +50,19 @@ pub(super) fn outgoing(message: &NewMessage, prefix: &str, most: usize, schedule
         let why = format!("the message has {} bytes, and the server takes {most}", message.body.len());
         return Err(Error::new(ErrorKind::TooLarge, why));
     }
-    if message.tenant.len() > LONGEST_TENANT {
-        let why = format!("the name of the tenant has {} bytes; {LONGEST_TENANT} is the most", message.tenant.len());
+    let tenant = message.whose();
+    if tenant.len() > LONGEST_TENANT {
+        let why = format!("the name of the tenant has {} bytes; {LONGEST_TENANT} is the most", tenant.len());
         return Err(Error::new(ErrorKind::InvalidInput, why));
     }
     let id = format!("{:032x}", fastrand::u128(..));
-    let subject = subject(prefix, message.lane, &message.tenant);
+    let subject = subject(prefix, message.lane, &tenant);
     let mut headers = HeaderMap::new();
     headers.insert(ID, id.as_str());
     // Its own id where it has no key, so that sending it again makes no second one.
     headers.insert(MESSAGE_ID, message.dedupe.as_ref().map_or_else(|| id.clone(), |key| digest(key)).as_str());
-    if !message.tenant.is_empty() {
-        headers.insert(TENANT, encoded(&message.tenant).as_str());
+    if !tenant.is_empty() {
+        headers.insert(TENANT, encoded(&tenant).as_str());
     }
     let body = message.body.clone();
     if message.delay == Duration::ZERO || !schedules {
