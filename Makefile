@@ -50,7 +50,9 @@ bench: setup-build ## run the benchmarks; BENCH_FLAGS=--quick takes less time
 	$(CARGO) run --locked --release --package scan-pipeline-benches --bin jobs -- $(BENCH_FLAGS)
 	$(CARGO) run --locked --release --package scan-pipeline-benches --bin detectors -- $(BENCH_FLAGS)
 	$(CARGO) run --locked --release --package scan-pipeline-benches --bin detectors-in-scan -- $(BENCH_FLAGS)
-	CARGO="$(CARGO)" scripts/python-bench.sh $(BENCH_FLAGS)
+	@if python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then set -x; \
+	CARGO="$(CARGO)" scripts/python-bench.sh $(BENCH_FLAGS); \
+	else echo "NOT MEASURED: the Python package, for which Python 3.11 with its venv is needed (apt install python3-venv)."; fi
 	@test -x $(TARGET_DIR)/servers/bin/versitygw || \
 	echo "NOT MEASURED: objects from an S3 server, which is not installed (scripts/servers.sh)."
 	@if command -v clamd >/dev/null && command -v clamscan >/dev/null; then set -x; \

@@ -167,7 +167,10 @@ impl NativePipeline {
             let work = async {
                 let file = open.scanner.take_file(path).await?;
                 ticket.took_all(file.size());
-                open.upload(&wanted, Some(file.size()), file.stream()).await
+                let (size, parts) = (file.size(), file.stream());
+                // The pipeline takes it in once more: from then on one of the two is enough.
+                drop(file);
+                open.upload(&wanted, Some(size), parts).await
             };
             ticket.until_cancelled(wanted.in_time(work)).await
         };

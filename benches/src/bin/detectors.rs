@@ -1,8 +1,10 @@
 //! How fast the detectors of sensitive data look at memory, beside reading the same memory and the crate `regex`.
 //!
 //! ```sh
-//! cargo run --release -p scan-pipeline-benches --bin detectors -- [--mib 256] [--runs 5] [--quick]
+//! cargo run --release -p scan-pipeline-benches --bin detectors -- [--mib 256] [--runs 5] [--quick] [--text NAME] [--kernel]
 //! ```
+//!
+//! `--kernel` leaves out all but the first tier, as for a profile.
 //!
 //! Times are processor time of one thread, so a busy machine matters less; that of reading is from the same run.
 #![allow(clippy::print_stdout)] // It is what a program is for.
@@ -14,7 +16,7 @@ use scan_pipeline::engine::sensitive::{Detector, Detectors, Instructions};
 use scan_pipeline_benches::measure::{Spread, cpu};
 use scan_pipeline_benches::rng::Rng;
 use scan_pipeline_benches::texts::TEXTS;
-use scan_pipeline_benches::{Result, flag, number};
+use scan_pipeline_benches::{Result, flag, number, option};
 
 /// Reads all of it, as fast as this machine can with ordinary code.
 fn read(text: &[u8]) -> u64 {
@@ -54,7 +56,8 @@ fn main() -> Result<()> {
     let set = RegexSet::new(patterns.map(|pattern| format!("(?-u){pattern}")))?;
 
     println!("GB/s of one core, the median of {runs} runs over {} MiB of each text (lowest to highest)", size >> 20);
-    for (name, make) in TEXTS {
+    let (wanted, kernel) = (option("--text"), flag("--kernel"));
+    for (name, make) in TEXTS.into_iter().filter(|(name, _)| wanted.as_ref().is_none_or(|wanted| wanted == name)) {
         let text = make(&mut Rng::new(1), size);
         let plain = speed(runs, &text, |text| {
             black_box(read(text));
@@ -76,6 +79,9 @@ fn main() -> Result<()> {
                     black_box(detectors.find("x", text));
                 }),
             );
+        }
+        if kernel {
+            continue;
         }
         let all = Detectors::builder().all().build()?;
         line(

@@ -45,6 +45,8 @@ struct Taking {
     finding: Finding,
     /// Which of the layers it is in, by the order in which they came.
     layer: usize,
+    /// How deep that lies: a member may have a name that begins with that of the one beside it.
+    depth: u32,
     around: Around,
 }
 
@@ -104,7 +106,7 @@ impl FindingTaker {
     pub fn detector(&self) -> impl LayerDetector + 'static {
         let this = self.clone();
         move |layer: &Layer<'_>| {
-            this.add(this.detectors.find_layer(layer), layer.path, layer.bytes);
+            this.add(this.detectors.find_layer(layer), layer.path, layer.depth, layer.bytes);
             // On to the next layer also where the list is full: the rest is counted.
             ControlFlow::Continue(())
         }
@@ -112,7 +114,7 @@ impl FindingTaker {
 
     /// Adds what was found in a layer. What lies open in the layers around it was found there before: it counts once, in
     /// the innermost one.
-    fn add(&self, found: Findings, path: &str, bytes: &[u8]) {
+    fn add(&self, found: Findings, path: &str, depth: u32, bytes: &[u8]) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let layer = taken.layers;
         taken.layers += 1;
@@ -120,14 +122,14 @@ impl FindingTaker {
         if found.list.is_empty() {
             return;
         }
-        let mut outer = taken.of_containers(path);
+        let mut outer = taken.of_containers(path, depth);
         for finding in found.list {
             let around = Around::new(bytes, finding.byte_offset);
             let same = outer.get_mut(&key(&finding)).and_then(|places| {
                 let place = places.iter().rposition(|place| around.is_in(&taken.list[*place].around))?;
                 Some(places.remove(place))
             });
-            let taking = Taking { finding, layer, around };
+            let taking = Taking { finding, layer, depth, around };
             match same {
                 Some(place) => {
                     // It is as sure as it was where more could be seen.
@@ -160,11 +162,14 @@ fn key(finding: &Finding) -> (String, String) {
 
 impl Taken {
     /// The findings in the layers around one, by what they are of, the innermost last.
-    fn of_containers(&self, path: &str) -> HashMap<(String, String), Vec<usize>> {
+    fn of_containers(&self, path: &str, depth: u32) -> HashMap<(String, String), Vec<usize>> {
         let mut all: HashMap<_, Vec<usize>> = HashMap::new();
-        let around = |outer: &str| path.strip_prefix(outer).is_some_and(|rest| rest.starts_with('/'));
-        let mut places: Vec<_> = (0..self.list.len()).filter(|i| around(&self.list[*i].finding.layer_path)).collect();
-        places.sort_by_key(|i| self.list[*i].finding.layer_path.len());
+        let around = |outer: &Taking| {
+            let rest = path.strip_prefix(outer.finding.layer_path.as_str());
+            outer.depth < depth && rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let mut places: Vec<_> = (0..self.list.len()).filter(|i| around(&self.list[*i])).collect();
+        places.sort_by_key(|i| self.list[*i].depth);
         for place in places {
             all.entry(key(&self.list[place].finding)).or_default().push(place);
         }
@@ -187,14 +192,30 @@ mod tests {
     fn the_first_findings_of_all_layers_are_listed_and_the_rest_is_counted() {
         let detectors = Detectors::builder().build().expect("detectors");
         let taker = FindingTaker::new(&detectors).most(5);
-        taker.add(found(0..3, 0), "a", b"");
-        taker.add(found(3..6, 2), "a", b"");
-        taker.add(found(6..8, 0), "a", b"");
+        taker.add(found(0..3, 0), "a", 0, b"");
+        taker.add(found(3..6, 2), "a", 0, b"");
+        taker.add(found(6..8, 0), "a", 0, b"");
         let taken = taker.clone().take();
         assert_eq!(
             (taken.list.iter().map(|one| one.byte_offset).collect::<Vec<_>>(), taken.omitted),
             (vec![0, 1, 2, 3, 4], 5)
         );
         assert_eq!(taker.take(), Findings::default(), "it is given once");
+    }
+
+    #[test]
+    fn a_member_whose_name_begins_with_that_of_another_is_not_in_it() {
+        let detectors = Detectors::builder().build().expect("detectors");
+        let text = [b'7'; 100];
+        let of = |path: &str| {
+            let one = Finding { byte_offset: 30, layer_path: String::from(path), ..Finding::default() };
+            Findings { list: vec![one], omitted: 0 }
+        };
+        for (depth, count) in [(1, 2), (2, 1)] {
+            let taker = FindingTaker::new(&detectors);
+            taker.add(of("x.tar/a"), "x.tar/a", 1, &text);
+            taker.add(of("x.tar/a/b"), "x.tar/a/b", depth, &text);
+            assert_eq!(taker.take().list.len(), count, "at a depth of {depth}");
+        }
     }
 }

@@ -25,10 +25,12 @@ const AT_A_TIME: usize = 16;
 const LAST: char = '\u{10ffff}';
 
 /// About this many parts of the keys with a prefix; one where all of them are a few chunks, whose listing takes no longer
-/// than the questions would.
+/// than the questions would, and where each part would have to go through those before it.
 pub(super) async fn shards(bucket: &dyn ObjectOps, prefix: &str, wanted: usize, chunk: u32) -> Result<Vec<ShardRange>> {
     let whole = KeyRange::prefix(prefix);
-    let is_one = wanted == 1 || is_small(bucket, KeyRange { most: chunk as usize, ..whole.clone() }).await?;
+    let is_one = wanted == 1
+        || !bucket.caps().seekable_listing
+        || is_small(bucket, KeyRange { most: chunk as usize, ..whole.clone() }).await?;
     let bounds = if is_one { Vec::new() } else { bounds(bucket, prefix, wanted).await? };
     let parts = whole.shards(bounds);
     Ok(parts.into_iter().map(|part| ShardRange { after: part.after, before: part.before }).collect())

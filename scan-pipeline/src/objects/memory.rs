@@ -191,7 +191,13 @@ impl ObjectOps for MemoryBucket {
     }
 
     fn caps(&self) -> Caps {
-        Caps { versions: self.options.versions, tags: true, pinned_delete: true, whole_objects: true }
+        Caps {
+            versions: self.options.versions,
+            tags: true,
+            pinned_delete: true,
+            whole_objects: true,
+            seekable_listing: true,
+        }
     }
 
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {

@@ -122,6 +122,9 @@ pub struct Caps {
     /// Objects appear whole. Where they do not (a directory that others write to), one may still be growing when it is
     /// first seen; a pipeline then waits until it has not changed for a while.
     pub whole_objects: bool,
+    /// A listing that goes on behind any key takes no longer than one from the start. Where it goes through all that
+    /// comes before, a bulk job lists the bucket in one piece.
+    pub seekable_listing: bool,
 }
 
 /// What is known of an object without reading it.

@@ -185,7 +185,13 @@ impl ObjectOps for ObjectStoreBucket {
     }
 
     fn caps(&self) -> Caps {
-        Caps { versions: false, tags: self.tag_store.is_some(), pinned_delete: false, whole_objects: true }
+        Caps {
+            versions: false,
+            tags: self.tag_store.is_some(),
+            pinned_delete: false,
+            whole_objects: true,
+            seekable_listing: true,
+        }
     }
 
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {

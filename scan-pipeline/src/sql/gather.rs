@@ -1,4 +1,4 @@
-//! The one writer: it takes what waits, has all of it written together, and answers when that is on the disk.
+//! What writes: it takes what waits, has all of it written together, and answers when that is on the disk.
 //!
 //! A commit to the disk costs milliseconds whether it holds one change or a hundred; so callers who come at the same
 //! time share one. A call that fails in the middle undoes the transaction; then each of its calls gets one of its own,
@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::join_all;
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::sql::again;
 use crate::{ErrorKind, Result};
@@ -74,8 +75,12 @@ pub(crate) struct Callers<W: Writes>(mpsc::Sender<Job<W>>);
 
 /// The writer's end, to be run until every caller is gone and everything that was accepted is written.
 pub(crate) struct Gather<W: Writes> {
-    jobs: mpsc::Receiver<Job<W>>,
+    accepted: Mutex<Accepted<W>>,
     handle: mpsc::WeakSender<Job<W>>,
+}
+
+struct Accepted<W: Writes> {
+    jobs: mpsc::Receiver<Job<W>>,
     closing: Vec<oneshot::Sender<()>>,
 }
 
@@ -83,7 +88,7 @@ pub(crate) struct Gather<W: Writes> {
 pub(crate) fn channel<W: Writes>() -> (Callers<W>, Gather<W>) {
     let (sender, jobs) = mpsc::channel(WAITING);
     let handle = sender.downgrade();
-    (Callers(sender), Gather { jobs, handle, closing: Vec::new() })
+    (Callers(sender), Gather { accepted: Mutex::new(Accepted { jobs, closing: Vec::new() }), handle })
 }
 
 impl<W: Writes> Callers<W> {
@@ -105,16 +110,35 @@ impl<W: Writes> Callers<W> {
 }
 
 impl<W: Writes> Gather<W> {
-    pub(crate) async fn run(mut self, mut writer: W) {
+    pub(crate) async fn run(self, writer: W) {
+        self.run_side_by_side(vec![writer]).await;
+    }
+
+    /// With several writers, as where each has a connection of its own to a server. A second one begins only when a
+    /// transaction is full and there are calls behind it: until then two would only share out what one commit can carry.
+    pub(crate) async fn run_side_by_side(self, writers: Vec<W>) {
+        join_all(writers.into_iter().map(|writer| self.write(writer))).await;
+        for done in self.accepted.into_inner().closing {
+            let _ = done.send(());
+        }
+    }
+
+    async fn write(&self, mut writer: W) {
         let mut batch = Vec::with_capacity(BATCH);
-        while self.jobs.recv_many(&mut batch, BATCH).await > 0 {
+        loop {
+            // Kept while a transaction that is not full is written: what comes meanwhile is the next one.
+            let mut accepted = self.accepted.lock().await;
+            if accepted.jobs.recv_many(&mut batch, BATCH).await == 0 {
+                break;
+            }
+            let full = batch.len() == BATCH;
             let mut jobs = Vec::with_capacity(batch.len());
             for job in batch.drain(..) {
                 match job {
                     Job::Close(done) => {
                         // No more gets in, and what is in comes out.
-                        self.jobs.close();
-                        self.closing.push(done);
+                        accepted.jobs.close();
+                        accepted.closing.push(done);
                     }
                     // Who does not wait any more gets nothing written; a claim would be nobody's.
                     Job::Call(call, answer) if !answer.is_closed() => jobs.push((call, Some(answer))),
@@ -122,14 +146,13 @@ impl<W: Writes> Gather<W> {
                     Job::Undo(call) => jobs.push((call, None)),
                 }
             }
+            let kept = (!full).then_some(accepted);
             if !jobs.is_empty() {
                 self.serve(&mut writer, jobs).await;
             }
+            drop(kept);
         }
         writer.close().await;
-        for done in self.closing {
-            let _ = done.send(());
-        }
     }
 
     async fn serve(&self, writer: &mut W, jobs: Vec<(W::Call, Option<Reply<W>>)>) {

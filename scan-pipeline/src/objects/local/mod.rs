@@ -254,7 +254,7 @@ impl ObjectOps for LocalBucket {
     }
 
     fn caps(&self) -> Caps {
-        Caps { versions: false, tags: self.tagged(), pinned_delete: true, whole_objects: false }
+        Caps { versions: false, tags: self.tagged(), pinned_delete: true, whole_objects: false, seekable_listing: true }
     }
 
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {

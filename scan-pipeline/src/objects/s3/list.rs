@@ -67,9 +67,13 @@ impl Inner {
         let after = range.after.as_deref().unwrap_or_default();
         let by_marks = self.keys == S3Keys::Paths;
         let mut token = if by_marks { self.marks.find(&range.prefix, after) } else { None };
+        // Going through what comes before is done in large steps.
+        let walks = by_marks && !after.is_empty() && token.is_none();
+        // How much of the answer in which the page begins is wanted, once that is known.
+        let mut fitting = None;
         // The key of the entry before; `None` where it could not be decoded.
         let mut last = None;
-        loop {
+        'answers: loop {
             let request = self.client.list_objects_v2().bucket(&self.bucket).encoding_type(EncodingType::Url);
             let request = request.set_prefix(Some(range.prefix.clone()).filter(|prefix| !prefix.is_empty()));
             let request = match token.clone() {
@@ -77,16 +81,23 @@ impl Inner {
                 None if by_marks || after.is_empty() => request,
                 None => request.start_after(after),
             };
-            // Going through what comes before is done in large steps.
-            let step = if by_marks && page.entries.is_empty() && !after.is_empty() { MOST } else { most };
+            let step = fitting.unwrap_or(if walks { MOST } else { most });
             let answer = request.max_keys(i32::try_from(step).unwrap_or(i32::MAX)).send().await?;
             // There are servers that know no such encoding, and say so by leaving it out.
             let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
-            for entry in answer.contents() {
+            let before = page.entries.len();
+            for (place, entry) in answer.contents().iter().enumerate() {
                 let key = entry.key().unwrap_or_default();
                 let key = if is_encoded { form_decoded(key) } else { Some(key.to_owned()) };
                 // More than was asked for: the rest comes with the next page, which can begin behind a key only.
                 if page.entries.len() >= most && last.is_some() {
+                    if by_marks && fitting.is_none() {
+                        // Once more, so that it ends with a mark: without one the next page would go through all of it again.
+                        fitting = Some(place);
+                        page.entries.truncate(before);
+                        last = None;
+                        continue 'answers;
+                    }
                     page.next = last;
                     return Ok(page);
                 }

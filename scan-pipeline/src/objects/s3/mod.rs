@@ -206,7 +206,14 @@ impl ObjectOps for S3Bucket {
 
     fn caps(&self) -> Caps {
         let versions = self.0.versioning == Versioning::Enabled;
-        Caps { versions, tags: true, pinned_delete: versions || self.0.conditional_delete, whole_objects: true }
+        Caps {
+            versions,
+            tags: true,
+            pinned_delete: versions || self.0.conditional_delete,
+            whole_objects: true,
+            // See [`list::Marks`].
+            seekable_listing: self.0.keys == S3Keys::Exact,
+        }
     }
 
     async fn stat(&self, object: &ObjectRef) -> Result<ObjectInfo> {

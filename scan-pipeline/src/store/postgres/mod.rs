@@ -26,6 +26,9 @@ use crate::sql::gather::{self, Callers};
 use crate::sql::postgres::{Part, Postgres, closed};
 use crate::{Error, Result};
 
+/// Transactions that are written side by side, where there is enough to write.
+const WRITERS: usize = 2;
+
 const TABLES: Part = Part {
     name: "store",
     migrations: &[
@@ -153,7 +156,9 @@ impl PostgresStoreBuilder {
     fn opened(self) -> PostgresStore {
         let Self { database, cache_entries } = self;
         let (calls, gather) = gather::channel();
-        tokio::spawn(gather.run(Tasks { database: database.clone(), cache_entries }));
+        // While the server brings one transaction to its disk, we can make the next, as another process could.
+        let writers = [(); WRITERS].map(|()| Tasks { database: database.clone(), cache_entries });
+        tokio::spawn(gather.run_side_by_side(writers.into()));
         PostgresStore(Arc::new(Inner { database, calls }))
     }
 }
