@@ -68,6 +68,12 @@ impl Around<'_> {
             }
             range.after = next;
         }
+        // The last page is handed out as well: whoever goes on need not do it again.
+        let (from, cursor) = (shard.chunks, shard.cursor.clone());
+        let closed = Advance { from, chunks: from, cursor, ..Advance::default() };
+        if self.jobs.advance(&job.id, shard.number, &closed).await? != Some(JobState::Running) {
+            return Ok(Outcome::Done);
+        }
         enqueue(self.queue, &[shard_message(&job.id, &job.source, &shard)]).await?;
         Ok(Outcome::Done)
     }

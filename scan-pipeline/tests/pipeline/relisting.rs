@@ -150,11 +150,16 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::of(OBJECTS, 100).await
+    }
+
+    /// With so many objects, and as many in a chunk.
+    async fn of(objects: usize, chunk: u32) -> Self {
         let set = Set::new().await;
-        for number in 0..OBJECTS {
+        for number in 0..objects {
             put(&*set.rig.quarantine, &format!("{number:05}"), &format!("fine {number}")).await;
         }
-        let options = JobOptions { shards: 1, chunk: 100, ..JobOptions::default() };
+        let options = JobOptions { shards: 1, chunk, ..JobOptions::default() };
         let id = set.jobs().scan_prefix("quarantine", &options).await.expect("it begins");
         let shard = set.queue.lease(1, LEASE, Duration::ZERO).await.expect("leased").remove(0);
         let worker = set.worker(Self::pipeline(&set), Arc::new(set.store.clone()));
@@ -260,4 +265,19 @@ async fn an_outage_of_the_store_of_jobs_or_of_the_queue_is_seen_as_one() {
         }
         assert_eq!(state(), BreakerState::Open, "{name}");
     }
+}
+
+/// A queue without duplicates would have them worked on twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_takes_its_place_again_hands_out_nothing_again() {
+    // A turn is fifty pages.
+    let scene = Scene::of(50_500, 1000).await;
+    let lister = scene.lister(false, Arc::new(|_| Box::pin(async { Ok(()) })));
+    for _ in 0..2 {
+        assert_eq!(lister.handle(&scene.shard.body).await, Outcome::Done);
+    }
+    let job = scene.set.jobs().get(&scene.id).await.expect("known");
+    assert!(job.is_listed() && job.listed() == 50_500, "{job:?}");
+    let ready = scene.set.queue.depth().await.expect("counted").ready;
+    assert_eq!(ready, 51 + 1, "chunks, and the message for the second turn");
 }

@@ -41,7 +41,7 @@ enum Way {
     Wide(Wide, Box<Lane>, Box<Plain>),
     Markup(Box<Flow>, Box<Stretches<Markup>>),
     /// Likewise.
-    MarkedMarkup(Box<Flow>, Wide, Box<Markup>, Box<Stretches<Markup>>),
+    MarkedMarkup(Box<Flow>, Wide, Box<Markup>),
 }
 
 /// Markup in bytes as they lie there.
@@ -144,7 +144,7 @@ impl Stream {
             Way::Plain(plain) => plain.held(),
             Way::Wide(_, lane, plain) => lane.held() + plain.held(),
             Way::Markup(flow, stretches) => flow.markup.held() + stretches.to().held(),
-            Way::MarkedMarkup(flow, _, wide, rest) => flow.markup.held() + wide.held() + rest.to().held(),
+            Way::MarkedMarkup(flow, _, wide) => flow.markup.held() + wide.held(),
         }
     }
 
@@ -162,11 +162,7 @@ impl Stream {
             (Form::Markup, None) => {
                 Way::Markup(Box::new(Flow::new(markup(1))), Box::new(Stretches::new(markup(2), None)))
             }
-            (Form::Markup, Some(wide)) => {
-                // What the mark at the beginning says need not be true of the rest.
-                let rest = Box::new(Stretches::new(markup(2), Some(&wide)));
-                Way::MarkedMarkup(Box::new(Flow::new(markup(1))), wide, Box::new(markup(2)), rest)
-            }
+            (Form::Markup, Some(wide)) => Way::MarkedMarkup(Box::new(Flow::new(markup(1))), wide, Box::new(markup(2))),
         }
     }
 
@@ -182,9 +178,8 @@ impl Stream {
                 stretches.push(bytes, markup.next);
                 markup.push(bytes);
             }
-            Way::MarkedMarkup(markup, wide, other, rest) => {
+            Way::MarkedMarkup(markup, wide, other) => {
                 wide.push(bytes, |byte, place| other.push(byte, place));
-                rest.push(bytes, markup.next);
                 markup.push(bytes);
             }
         }
@@ -210,9 +205,7 @@ impl Stream {
             Way::Plain(plain) => plain.finish(),
             Way::Wide(_, wide, plain) => plain.finish().into_iter().chain([lane(*wide)]).collect(),
             Way::Markup(flow, stretches) => markup(flow.markup).chain(markup(stretches.finish())).collect(),
-            Way::MarkedMarkup(flow, _, wide, rest) => {
-                markup(flow.markup).chain(markup(*wide)).chain(markup(rest.finish())).collect()
-            }
+            Way::MarkedMarkup(flow, _, wide) => markup(flow.markup).chain(markup(*wide)).collect(),
         };
         Findings::merge(found, most)
     }

@@ -43,6 +43,7 @@ macro_rules! task_columns {
 }
 pub(super) use task_columns;
 /// How many they are.
+#[cfg(feature = "postgres")]
 pub(super) const TASK_COLUMNS: usize = 13;
 
 /// What became of a claim, before anybody has read the rest of the task.

@@ -3,9 +3,9 @@
 
 use std::arch::x86_64::{
     __m512i, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm512_and_si512, _mm512_broadcast_i32x4,
-    _mm512_cmpeq_epi8_mask, _mm512_cmpge_epu8_mask, _mm512_cmplt_epu8_mask, _mm512_loadu_si512,
-    _mm512_mask_cmpeq_epi8_mask, _mm512_min_epu8, _mm512_or_si512, _mm512_set1_epi8, _mm512_shuffle_epi8,
-    _mm512_srli_epi16, _mm512_sub_epi8, _mm512_test_epi8_mask, _mm512_testn_epi8_mask,
+    _mm512_cmpeq_epi8_mask, _mm512_cmpge_epu8_mask, _mm512_cmplt_epu8_mask, _mm512_loadu_si512, _mm512_min_epu8,
+    _mm512_or_si512, _mm512_set1_epi8, _mm512_shuffle_epi8, _mm512_srli_epi16, _mm512_sub_epi8,
+    _mm512_ternarylogic_epi32, _mm512_test_epi8_mask, _mm512_testn_epi8_mask, _mm512_xor_si512,
 };
 
 use super::triples::SIGHT;
@@ -85,14 +85,36 @@ fn look(window: &[u8; LOOK], least: &mut __m512i) -> Look {
     let bytes = load::<0, LOOK>(window);
     *least = _mm512_min_epu8(*least, bytes);
     let digits = _mm512_cmplt_epu8_mask(_mm512_sub_epi8(bytes, all(b'0')), all(10));
-    let at = _mm512_cmpeq_epi8_mask(bytes, all(b'@'));
-    let key = _mm512_cmpeq_epi8_mask(bytes, all(b'A'));
-    let key = _mm512_mask_cmpeq_epi8_mask(key, load::<3, LOOK>(window), all(b'A'));
-    let secret = _mm512_cmpeq_epi8_mask(lower(bytes), all(b's'));
-    let secret = _mm512_mask_cmpeq_epi8_mask(secret, lower(load::<2, LOOK>(window)), all(b'c'));
-    let secret = _mm512_mask_cmpeq_epi8_mask(secret, lower(load::<5, LOOK>(window)), all(b't'));
-    Look { digits, marked: at | key | secret != 0 }
+    // Differences, which are zero where all is as it should be: comparisons into masks are few at a time, and one is
+    // enough for all of these.
+    let at = _mm512_xor_si512(bytes, all(b'@'));
+    let key = _mm512_ternarylogic_epi32::<EITHER_DIFFERS>(bytes, load::<3, LOOK>(window), all(b'A'));
+    let letter = |bytes, letter| _mm512_ternarylogic_epi32::<LOWER_DIFFERS>(bytes, all(0x20), all(letter));
+    let secret = _mm512_ternarylogic_epi32::<ANY>(
+        letter(bytes, b's'),
+        letter(load::<2, LOOK>(window), b'c'),
+        letter(load::<5, LOOK>(window), b't'),
+    );
+    let marks = _mm512_min_epu8(_mm512_min_epu8(at, key), secret);
+    Look { digits, marked: has_zeros(marks) }
 }
+
+/// The tables of three inputs, of which the first is the highest bit of the place (Intel, *VPTERNLOG*).
+const fn ternary(of: [bool; 8]) -> i32 {
+    let (mut table, mut place) = (0, 0);
+    while place < 8 {
+        table |= (of[place] as i32) << place;
+        place += 1;
+    }
+    table
+}
+
+/// `(a ^ c) | (b ^ c)`
+const EITHER_DIFFERS: i32 = ternary([false, true, true, true, true, true, true, false]);
+/// `(a | b) ^ c`
+const LOWER_DIFFERS: i32 = ternary([false, true, true, false, true, false, true, false]);
+/// `a | b | c`
+const ANY: i32 = ternary([false, true, true, true, true, true, true, true]);
 
 /// Of no byte yet, the least one at each place.
 #[inline]
