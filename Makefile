@@ -9,7 +9,7 @@ FEATURES = --features scan-pipeline/azure,scan-pipeline/dynamodb,scan-pipeline/g
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-web test wheel npm-pack check bench fmt lint deny docs setup-build setup-test setup-check
+.PHONY: help demo demo-web test wheel wheel-test npm-pack check bench fmt lint deny docs setup-build setup-test setup-check
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -33,10 +33,13 @@ demo-web: setup-build ## start a small upload page on localhost, which scans wha
 wheel: setup-test ## build what `pip install` installs, and prove it in a clean environment
 	@scripts/wheel.sh
 
+wheel-test: setup-test ## the same in less time, for CI: without optimisation
+	@PROFILE=dev scripts/wheel.sh
+
 npm-pack: setup-build ## build what a user of the Node package installs
 	@CARGO="$(CARGO)" scripts/node.sh pack
 
-check: setup-check fmt lint deny docs test ## what CI runs: format, lints, dependencies, documentation, tests
+check: setup-check fmt lint deny docs test wheel-test ## what CI runs: format, lints, dependencies, documentation, tests
 	@echo "make check: passed; $$(cat $(ADVISORIES))"
 
 # clamd and clamscan bring a daemon with them, which nobody expects a Makefile to install.

@@ -46,6 +46,9 @@ cp "$target/release/libscan_pipeline_python.so" "$package/scan_pipeline/_native.
 export PYTHONPATH="$package"
 
 clamd=$(command -v clamd || true)
+# As scripts/servers.sh unpacks it.
+unpacked=$target/servers/clamd/usr/sbin/clamd
+if [ -z "$clamd" ] && [ -x "$unpacked" ]; then clamd=$unpacked; fi
 failed=0
 "$venv/bin/python" bindings-python/benches/scan.py --call "$call" --definitions "$target/bench-definitions" \
     --files "$target/bench-files" --every 4 --repeats "$repeats" --rounds 2 --most 1.03 ${clamd:+--clamd "$clamd"} || failed=1

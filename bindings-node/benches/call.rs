@@ -4,8 +4,9 @@
 //! call DEFINITIONS THREADS FILE...
 //! ```
 //!
-//! Reads one line for each round from its standard input, and answers with the processor time of the round in
-//! milliseconds. Each file is in memory beforehand, as it is on the other side.
+//! Reads lines from its standard input, each with the numbers of the first file of a turn and of the one behind its last,
+//! and answers with the processor time of the turn in milliseconds. Each file is in memory beforehand, as it is on the
+//! other side.
 #![allow(clippy::print_stdout)] // It is what a program is for.
 
 use std::io::{BufRead, Write};
@@ -38,9 +39,11 @@ fn main() -> Result<()> {
     let engine = runtime.block_on(ClamAv::builder().definitions(definitions).threads(threads).build())?;
     println!("ready");
     for line in std::io::stdin().lock().lines() {
-        line?;
+        let line = line?;
+        let (from, to) = line.split_once(' ').ok_or("a turn is two numbers")?;
+        let turn = files.get(from.parse()?..to.parse()?).ok_or("there are not so many files")?;
         let before = cpu();
-        runtime.block_on(round(&engine, &files, threads))?;
+        runtime.block_on(round(&engine, turn, threads))?;
         println!("{}", (cpu() - before).as_secs_f64() * 1e3);
         std::io::stdout().flush()?;
     }

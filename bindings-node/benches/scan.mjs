@@ -4,9 +4,10 @@
 //   cargo run --release -p scan-pipeline-benches --bin side-by-side -- --quick   # makes definitions and files, too
 //   scripts/node.sh bench [--rounds 10] [--every 4] [--threads 1] [--at-most 3]
 //
-// The two sides are two processes with the same definitions, and take turns in the order A-B-B-A. `--at-most` is how many
-// percent a Buffer's scan may cost over the Rust call: above it the exit code is 1. The clamd beside them, whose processor time is
-// counted, is started here, with the same definitions and limits; where there is none its line says NOT MEASURED.
+// The sides are processes with the same definitions, and take turns after every four files, in the order A-B-B-A, so that a
+// host which gets faster or slower does so for all. `--at-most` is how many percent a Buffer's scan may cost over the Rust
+// call: above it the exit code is 1. The clamd beside them, whose processor time is counted, is started here, with the same
+// definitions and limits; where there is none its line says NOT MEASURED.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { createRequire } from 'node:module'
@@ -32,11 +33,14 @@ const files = join(target, 'bench-files')
 const paths = readdirSync(files, { recursive: true }).map((name) => join(files, name)).filter((path) => statSync(path).isFile() && !path.startsWith(join(files, 'ar')) && !path.endsWith('complete.txt')).sort().filter((_, at) => at % every === 0)
 const contents = paths.map((path) => readFileSync(path))
 
-/** Every file once, as many at a time as there are threads. */
-async function each(scan) {
-  let next = 0
+/** Files of one turn. */
+const turn = 4
+
+/** Each of these files once, as many at a time as there are threads. */
+async function each(scan, from, to) {
+  let next = from
   const take = async () => {
-    for (let at = next++; at < contents.length; at = next++) await scan(contents[at])
+    for (let at = next++; at < to; at = next++) await scan(contents[at])
   }
   await Promise.all(Array.from({ length: threads }, take))
 }
@@ -46,9 +50,9 @@ const cpu = () => {
   return (user + system) / 1e3
 }
 
-async function measured(scan) {
+async function measured(scan, from, to) {
   const before = cpu()
-  await each(scan)
+  await each(scan, from, to)
   return cpu() - before
 }
 
@@ -64,12 +68,12 @@ const rust = spawn(join(target, values.profile, 'examples', 'call'), [definition
 const lines = createInterface(rust.stdout)[Symbol.asyncIterator]()
 await lines.next()
 const sides = {
-  'the Rust call': async () => {
-    rust.stdin.write('round\n')
+  'the Rust call': async (from, to) => {
+    rust.stdin.write(`${from} ${to}\n`)
     return Number((await lines.next()).value)
   },
-  'scan(Buffer)': () => measured(scanBytes),
-  'scan(Readable)': () => measured(scanStream),
+  'scan(Buffer)': (from, to) => measured(scanBytes, from, to),
+  'scan(Readable)': (from, to) => measured(scanStream, from, to),
 }
 
 /** A clamd of our own, with the settings that benches/src/bin/peers.rs gives it. */
@@ -101,27 +105,34 @@ async function startClamd(program) {
   return { socket, pid: daemon.pid, stop }
 }
 
-const program = ['/usr/sbin', ...(process.env.PATH ?? '').split(delimiter)].map((folder) => join(folder, 'clamd')).find(existsSync)
+// The last is where scripts/servers.sh unpacks it.
+const folders = ['/usr/sbin', ...(process.env.PATH ?? '').split(delimiter), join(target, 'servers', 'clamd', 'usr', 'sbin')]
+const program = folders.map((folder) => join(folder, 'clamd')).find(existsSync)
 const clamd = program === undefined ? undefined : await startClamd(program)
 if (clamd !== undefined) {
   const NodeClam = createRequire(import.meta.url)('clamscan')
   const clam = await new NodeClam().init({ clamdscan: { socket: clamd.socket, localFallback: false }, preference: 'clamdscan' })
   // 14 and 15 of /proc/PID/stat, in hundredths of a second.
   const daemon = () => readFileSync(`/proc/${clamd.pid}/stat`, 'utf8').split(') ')[1].split(' ').slice(11, 13).reduce((sum, ticks) => sum + Number(ticks) * 10, 0)
-  sides['clamscan, its clamd included'] = async () => {
+  sides['clamscan, its clamd included'] = async (from, to) => {
     const before = daemon()
     const own = await measured(async (bytes) => {
       if ((await clam.scanStream(Readable.from([bytes]))).isInfected !== false) throw new Error('a file of the benches is not clean')
-    })
+    }, from, to)
     return own + daemon() - before
   }
 }
 
 const names = Object.keys(sides)
-for (const name of names) await sides[name]() // Once to warm up.
+for (const name of names) await sides[name](0, contents.length) // Once to warm up.
 const times = Object.fromEntries(names.map((name) => [name, []]))
 for (let round = 0; round < rounds; round++) {
-  for (const name of round % 2 === 0 ? names : [...names].reverse()) times[name].push(await sides[name]() / contents.length)
+  for (const name of names) times[name].push(0)
+  for (let from = 0; from < contents.length; from += turn) {
+    const to = Math.min(from + turn, contents.length)
+    const order = (round + from / turn) % 2 === 0 ? names : [...names].reverse()
+    for (const name of order) times[name][round] += await sides[name](from, to) / contents.length
+  }
 }
 rust.stdin.end()
 await once(rust, 'close')
