@@ -12,7 +12,7 @@ FEATURES = --features scan-pipeline/azure,scan-pipeline/dynamodb,scan-pipeline/g
 .PHONY: help demo demo-web test wheel wheel-test npm-pack check bench fmt lint deny docs setup-build setup-test setup-check
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: setup-build ## run the whole path on real files: scan, move, tag, tell, and prove it
 	@$(CARGO) build --locked --bin scan-pipeline --bin demo

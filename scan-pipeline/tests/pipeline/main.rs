@@ -4,6 +4,8 @@ mod common;
 mod crash;
 #[cfg(all(feature = "cli", feature = "webhook"))]
 mod crash_outside;
+#[cfg(feature = "dynamodb")]
+mod crash_table;
 mod findings;
 mod given_up;
 mod hardening;
