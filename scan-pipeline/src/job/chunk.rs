@@ -32,7 +32,8 @@ impl Around<'_> {
         objects: Vec<ChunkObject>,
     ) -> Result<Outcome> {
         let job = found(self.jobs.job_head(id).await?, id)?;
-        if job.state != JobState::Running {
+        // One that was given up and put back is worked on, though its job has come to its end without it, and stays so.
+        if !matches!(job.state, JobState::Running | JobState::Done) {
             return Ok(Outcome::Done);
         }
         let again = match job.rescan {

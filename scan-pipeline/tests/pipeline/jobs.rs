@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use scan_pipeline::job::{JobOptions, Jobs};
 use scan_pipeline::objects::{Buckets, ObjectOps};
-use scan_pipeline::queue::{Lane, Queue, SqliteQueue};
+use scan_pipeline::queue::{Lane, Queue, SqliteQueue, Which};
 use scan_pipeline::store::{
     Advance, Counters, Job, JobId, JobState, JobStore, NewJob, Rescan, SqliteStore, TaskFilter, TaskState,
 };
@@ -315,6 +315,13 @@ async fn a_chunk_that_kills_its_workers_is_counted_as_failed() {
     let job = set.finish(&worker, &id).await;
     assert_eq!((job.state, job.totals.failed, set.dead().await), (JobState::Done, 5, 1));
     assert_eq!(set.rig.scans.get(), 0);
+    // Put back once a worker lives through it, it is worked on. The job stays as it ended.
+    let redriven = set.queue.dead_letters().redrive(&Which::all(), 10).await.expect("put back");
+    assert_eq!(redriven, 1);
+    let again = set.queue.lease(1, Duration::from_secs(60), Duration::from_secs(5)).await.expect("leased").remove(0);
+    assert_eq!(worker.handle(&again.body).await, scan_pipeline::worker::Outcome::Done);
+    let job = set.jobs().get(&id).await.expect("known");
+    assert_eq!((job.state, job.totals.failed, set.rig.scans.get(), set.dead().await), (JobState::Done, 5, 5, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
