@@ -2,7 +2,6 @@
 //! when a step has failed for good.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use scan_pipeline::handler::{HandlerError, StepOutput, delete, from_fn, notify, record_to, relocate};
@@ -13,7 +12,7 @@ use scan_pipeline::workflow::{Step, Workflow};
 use scan_pipeline::{Pipeline, Policy};
 
 use crate::common::{Count, engine, quick};
-use crate::crash::{LEASE, Mortal, Points, finish, mortal, run_child};
+use crate::crash::{LEASE, Mortal, Points, at_every_point, finish, mortal, run_child};
 
 #[path = "../fleet/receiver.rs"]
 mod receiver;
@@ -22,8 +21,6 @@ use receiver::Receiver;
 const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 const URL: &str = "SCAN_PIPELINE_CRASH_URL";
 const OBJECTS: [(&str, &str); 3] = [("a.txt", "fine"), ("b.txt", "infected"), ("c.txt", "locked")];
-/// Most of the time of a child is spent waiting for the lease of the one that was killed.
-const AT_ONCE: usize = 4;
 
 async fn pipeline(dir: &Path, url: &str, points: &Points) -> Pipeline {
     let tell = |name: &str| {
@@ -65,20 +62,7 @@ fn child() {
 #[test]
 fn effects_outside_happen_once_wherever_the_process_dies() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (next, last) = (AtomicU32::new(1), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while !last.load(Ordering::SeqCst) {
-                    let at = next.fetch_add(1, Ordering::SeqCst);
-                    if killed_at(at, &runtime) {
-                        last.store(true, Ordering::SeqCst);
-                    }
-                }
-            });
-        }
-    });
-    let points = next.load(Ordering::SeqCst);
+    let points = at_every_point(|at| killed_at(at, &runtime));
     assert!(points > 50, "only {points} points");
 }
 

@@ -1,7 +1,6 @@
 //! Kill -9 at every point of workflows that record in a table of DynamoDB.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::config::{BehaviorVersion, Credentials, Region};
@@ -17,12 +16,11 @@ use scan_pipeline::{Pipeline, Policy};
 use scan_pipeline_tests::brokers::{Broker, shared};
 
 use crate::common::{Count, engine, quick};
-use crate::crash::{LEASE, Mortal, Points, finish, mortal, run_child};
+use crate::crash::{LEASE, Mortal, Points, at_every_point, finish, mortal, run_child};
 
 const ENDPOINT: &str = "SCAN_PIPELINE_CRASH_ENDPOINT";
 const TABLE: &str = "SCAN_PIPELINE_CRASH_TABLE";
 const OBJECTS: [(&str, &str); 2] = [("a.txt", "fine"), ("b.txt", "infected")];
-const AT_ONCE: usize = 4;
 
 async fn pipeline(dir: &Path, endpoint: &str, table: &str, points: &Points) -> Pipeline {
     let record = || {
@@ -57,20 +55,7 @@ fn each_object_has_one_record_in_the_table_wherever_the_process_dies() {
     let Some(server) = shared(Broker::DynamoDbLocal) else { return };
     let endpoint = server.url();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let (next, last) = (AtomicU32::new(1), AtomicBool::new(false));
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while !last.load(Ordering::SeqCst) {
-                    let at = next.fetch_add(1, Ordering::SeqCst);
-                    if killed_at(at, &endpoint, &runtime) {
-                        last.store(true, Ordering::SeqCst);
-                    }
-                }
-            });
-        }
-    });
-    let points = next.load(Ordering::SeqCst);
+    let points = at_every_point(|at| killed_at(at, &endpoint, &runtime));
     assert!(points > 25, "only {points} points");
 }
 
