@@ -32,7 +32,7 @@ pub(crate) async fn all(
         let Some(last) = page.last() else { break };
         filter.after = Some(last.id);
         for task in page {
-            assert!(task.state.is_terminal(), "{at}: {} is {}", task.object, task.state);
+            assert!(task.state.is_terminal(), "{at}: {} is {}: {task:?}", task.object, task.state);
             assert!(task.attempts <= 4, "{at}: {} was begun {} times", task.object, task.attempts);
             tasks.entry(task.object.key.clone()).or_default().push(task);
         }
