@@ -28,7 +28,7 @@ use crate::health::Health;
 use crate::model::{ObjectRef, Report, TaskId, Timestamp};
 use crate::objects::{Buckets, ObjectOps};
 use crate::policy::Policy;
-use crate::store::{Changes, Claim, ClaimRequest, LeaseChange, Store, TaskRecord, TaskState};
+use crate::store::{Changes, Claim, ClaimRequest, LeaseChange, Store, TaskFilter, TaskRecord, TaskState};
 use crate::workflow::Run;
 use crate::{Error, ErrorKind, Result};
 
@@ -353,12 +353,39 @@ impl Pipeline {
     /// The object of an event is not there: that is on record, and it is not clean. Where a workflow is under way, it
     /// may be the workflow that has moved it, and goes on.
     async fn gone(&self, wanted: &ObjectRef, permit: &Permit) -> Result<Round> {
-        match self.claim(TaskId::of(wanted, 0), wanted).await? {
+        let under_way = self.under_way(wanted).await?;
+        let (id, object) =
+            under_way.map_or_else(|| (TaskId::of(wanted, 0), wanted.clone()), |record| (record.id, record.object));
+        match self.claim(id, &object).await? {
             Claim::Mine(lease, record) if record.state != TaskState::Handling => {
                 let why = "was not there any more";
                 self.end(self.held(lease, permit), *record, Changes::default(), TaskState::Gone, why).await
             }
-            claim => self.claimed(claim, wanted, permit).await,
+            claim => self.claimed(claim, &object, permit).await,
+        }
+    }
+
+    /// The task of a state that is not there any more, if it has not come to its end. Without a version its id holds the
+    /// time of the state as well, which an event does not tell and nobody can look up now. Where nobody resumes, as in a
+    /// function, what that task has left to do would otherwise be left for ever.
+    async fn under_way(&self, wanted: &ObjectRef) -> Result<Option<TaskRecord>> {
+        if wanted.version.is_some() || wanted.modified.is_some() {
+            return Ok(None);
+        }
+        let states = vec![TaskState::Pending, TaskState::Scanning, TaskState::Handling];
+        let mut filter = TaskFilter { states, most: 1000, ..TaskFilter::default() };
+        loop {
+            let page = self.shared.store.tasks(&filter).await?;
+            let Some(last) = page.last() else { return Ok(None) };
+            filter.after = Some(last.id);
+            let state = |object: &ObjectRef| {
+                (&object.bucket, &object.key, &object.etag) == (&wanted.bucket, &wanted.key, &wanted.etag)
+            };
+            if let Some(record) =
+                page.into_iter().find(|record| record.object.version.is_none() && state(&record.object))
+            {
+                return Ok(Some(record));
+            }
         }
     }
 
