@@ -11,8 +11,8 @@ use super::{Inner, aws, card, email, phone, ssn};
 /// How far a match can lie from its candidate, and how far from a match one that overlaps it can begin.
 const EDGE: usize = 256;
 /// How much is looked at before the rules are asked, so that they find it in the cache, and so that what they find at
-/// most takes little memory.
-pub(super) const CHUNK: usize = 48 << 10;
+/// most takes little memory. With both edges it is a whole number of the kernel's pieces.
+pub(super) const CHUNK: usize = (48 << 10) - 2 * EDGE;
 /// How much of a text has to be there before and behind what is decided, unless the text begins or ends.
 pub(super) const KEPT: usize = 8 << 10;
 

@@ -9,26 +9,6 @@ fn up(mask: u64, before: u64, by: u32) -> u64 {
     mask << by | before >> (64 - by)
 }
 
-/// The digits of the blocks so far, as far as the next one needs them.
-#[derive(Clone, Copy)]
-pub(super) struct Carry(u64);
-
-impl Carry {
-    #[inline(always)]
-    pub(super) fn new(before: u64) -> Self {
-        Self(before)
-    }
-
-    /// Whether four digits in a row end in the next block, which has these.
-    #[inline(always)]
-    pub(super) fn has_four(&mut self, these: u64) -> bool {
-        let before = std::mem::replace(&mut self.0, these);
-        let two = these & up(these, before, 1);
-        // Its lowest bits would need one more block; nothing reads them.
-        two & up(two, before & before << 1, 2) != 0
-    }
-}
-
 /// The digits of a block, of the one before and of the one behind.
 pub(super) struct Window {
     before: u64,
@@ -77,6 +57,37 @@ impl Window {
         self.four & !self.at(4)
     }
 
+    /// The fourth digits of groups that may be the last of a number, for what digits say: those with three digits in the
+    /// place before them, with the first two groups of a social security number, or with three digits behind.
+    #[inline(always)]
+    pub(super) fn groups(&self) -> u64 {
+        self.fourth() & (self.exchange() | self.ssn() | self.seven())
+    }
+
+    /// The places behind a byte behind three digits, if they are the fourth of a group.
+    #[inline(always)]
+    fn exchange(&self) -> u64 {
+        self.at(5) & self.two_at(6)
+    }
+
+    /// The same of the three digits and a byte before those.
+    #[inline(always)]
+    fn area(&self) -> u64 {
+        self.at(9) & self.two_at(10)
+    }
+
+    /// The same of three digits, a byte and two digits.
+    #[inline(always)]
+    fn ssn(&self) -> u64 {
+        self.two_at(5) & self.at(8) & self.two_at(9)
+    }
+
+    /// The places with three digits behind them.
+    #[inline(always)]
+    fn seven(&self) -> u64 {
+        self.behind(1) & self.behind(2) & self.behind(3)
+    }
+
     /// The ninth digits of rows.
     #[inline(always)]
     pub(super) fn ninth(&self) -> u64 {
@@ -105,20 +116,17 @@ impl Groups {
     /// [`Kind::Ssn`](super::Kind::Ssn).
     #[inline(always)]
     pub(super) fn ssns(&self, digits: &Window) -> u64 {
-        let area = digits.at(8) & digits.two_at(9);
-        digits.fourth() & self.separator_4 & digits.two_at(5) & self.separator_7 & area
+        digits.fourth() & self.separator_4 & self.separator_7 & digits.ssn()
     }
 
     /// [`Kind::Phone`](super::Kind::Phone).
     #[inline(always)]
     pub(super) fn phones(&self, digits: &Window) -> u64 {
         let [bracket_4, bracket_5, bracket_8, bracket_9, bracket_10] = self.bracket;
-        let area = digits.at(9) & digits.two_at(10);
-        let exchange = digits.at(5) & digits.two_at(6);
-        let three = exchange & self.closed_8 & (bracket_8 | bracket_9 | area);
+        let exchange = digits.exchange();
+        let three = exchange & self.closed_8 & (bracket_8 | bracket_9 | digits.area());
         let four = digits.four_at(5) & (bracket_9 | bracket_10);
-        let behind = digits.behind(1) & digits.behind(2) & digits.behind(3);
-        let seven = behind & (bracket_4 | self.separator_4 & (bracket_5 | exchange));
+        let seven = digits.seven() & (bracket_4 | self.separator_4 & (bracket_5 | exchange));
         digits.fourth() & (self.separator_4 & (three | four) | seven)
     }
 }
@@ -148,6 +156,6 @@ impl Rows {
     /// [`Kind::Long`](super::Kind::Long).
     #[inline(always)]
     pub(super) fn long(&self, digits: &Window) -> u64 {
-        self.ninth & digits.behind(1) & digits.behind(2) & digits.behind(3)
+        self.ninth & digits.seven()
     }
 }

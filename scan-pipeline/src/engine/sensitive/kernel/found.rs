@@ -1,17 +1,23 @@
 //! What the kernel finds in a stretch of text.
 
-use super::{BLOCK, Kind, mask_before, mask_behind};
+use super::{BLOCK, Kind};
 
 /// The candidates in a stretch of text, and what helps to judge them.
 #[derive(Default)]
 pub(in super::super) struct Found {
-    pub(super) blocks: Blocks,
+    letters: Vec<u8>,
     lists: [List; Kind::ALL.len()],
 }
 
 impl Found {
     pub(super) fn clear(&mut self) {
         self.lists.iter_mut().for_each(List::clear);
+        self.letters.clear();
+    }
+
+    /// Makes room for what is to be said of so many bytes.
+    pub(super) fn begin(&mut self, size: usize) {
+        self.letters.resize(size.div_ceil(BLOCK) + 4, 1);
     }
 
     /// Takes out the places from one on.
@@ -27,32 +33,34 @@ impl Found {
     /// For each block from where the kernel began, 0 where it is known that none of its bytes has bit 6, as letters
     /// have, and 1 elsewhere; and a 1 for each of some blocks behind.
     pub(in super::super) fn letters(&self) -> &[u8] {
-        &self.blocks.letters
+        &self.letters
     }
 
-    /// What the first look saw, and where the candidates go.
+    /// What is known of the letters of the blocks behind so many bytes, and where the candidates there go.
     #[inline(always)]
-    pub(super) fn parts(&mut self) -> (&mut Blocks, Lists<'_>) {
-        (&mut self.blocks, Lists(&mut self.lists))
+    pub(super) fn parts(&mut self, before: usize) -> (&mut [u8], Lists<'_>) {
+        let letters = self.letters.get_mut(before / BLOCK..).unwrap_or_default();
+        (letters, Lists { lists: &mut self.lists, base: before as u32 })
     }
 
     #[cfg(test)]
     pub(in super::super) fn held(&self) -> usize {
         let lists: usize = self.lists.iter().map(List::held).sum();
-        let blocks = &self.blocks;
-        let numbers = blocks.numbers.capacity() + blocks.marked.capacity() + 2 * blocks.digits.capacity();
-        lists + 4 * numbers + blocks.letters.capacity()
+        lists + self.letters.capacity()
     }
 }
 
-/// The candidates of each kind.
-pub(super) struct Lists<'f>(&'f mut [List; Kind::ALL.len()]);
+/// The candidates of each kind, for those of one piece.
+pub(super) struct Lists<'f> {
+    lists: &'f mut [List; Kind::ALL.len()],
+    base: u32,
+}
 
 impl Lists<'_> {
-    /// Adds the places of a mask, which begins at `base`.
+    /// Adds the places of the mask of a block of the piece.
     #[inline(always)]
-    pub(super) fn add(&mut self, kind: Kind, base: u32, mask: u64) {
-        self.0[kind as usize].add(base, mask);
+    pub(super) fn add(&mut self, kind: Kind, block: usize, mask: u64) {
+        self.lists[kind as usize].add(self.base + (block * BLOCK) as u32, mask);
     }
 }
 
@@ -122,32 +130,12 @@ impl List {
     }
 }
 
-/// What the first look saw.
-#[derive(Default)]
-pub(super) struct Blocks {
-    /// The digits of the block before, of each block, and of the one behind; of those outside, as many as the second
-    /// look asks for.
-    pub(super) digits: Vec<u64>,
-    pub(super) letters: Vec<u8>,
-    /// The blocks with four digits in a row, and how many there are.
-    pub(super) numbers: Vec<u32>,
-    pub(super) numbers_len: usize,
-    /// The blocks with a mark, and how many there are.
-    pub(super) marked: Vec<u32>,
-    pub(super) marked_len: usize,
-}
-
-impl Blocks {
-    /// Makes room for the blocks between two places, and says how many they are.
-    pub(super) fn begin(&mut self, text: &[u8], from: usize, to: usize) -> usize {
-        let all = (to - from).div_ceil(BLOCK);
-        self.digits.resize(all + 2, 0);
-        self.digits[0] = mask_before(text, from, |byte| byte.is_ascii_digit());
-        self.digits[all + 1] = mask_behind(text, from + all * BLOCK, |byte| byte.is_ascii_digit());
-        self.letters.clear();
-        self.letters.resize(all + 4, 1);
-        self.numbers.resize(all + 1, 0);
-        self.marked.resize(all + 1, 0);
-        all
-    }
+/// The places of a mask's bits, in order.
+#[inline(always)]
+pub(super) fn bits(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (mask != 0).then(|| mask.trailing_zeros() as usize);
+        mask &= mask.wrapping_sub(1);
+        bit
+    })
 }

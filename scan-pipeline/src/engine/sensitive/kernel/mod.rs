@@ -1,10 +1,14 @@
 //! Where a match could be: the only look that every byte of every layer gets.
 //!
-//! The bytes are read 64 at a time, and of each block a few bit masks are made: which bytes are digits, whether any has
-//! the bit of letters, whether there is an `@`, the beginning of an AWS key id or of the word `secret`. Blocks with
-//! four digits in a row, and those with one of the marks, get a second look, of which come candidates by operations on
-//! bits that reach into the blocks beside. Everything that the rules accept is at a candidate; that a candidate is
-//! anything is for the rules to say.
+//! The bytes are read 64 at a time, and of each block two things are told: which bytes are digits, and whether it is
+//! marked, that is, has an `@`, the beginning of an AWS key id or of the word `secret`. Operations on the bits of the
+//! digits, which reach into the blocks beside, say in which blocks rows or groups of digits may be numbers. Those, and
+//! marked ones, get a second look at what stands around the digits, of which come candidates. Everything that the rules
+//! accept is at a candidate; that a candidate is anything is for the rules to say.
+//!
+//! All of it is done for 64 blocks before the next ones: what gets the second look lies in the nearest cache, and while it
+//! does, memory brings what comes. As masks of 64 bits are the same for several blocks at once, what is said of digits
+//! alone costs next to nothing.
 //!
 //! It exists for AVX-512, AVX2 and without either, and which one runs is chosen at run time. The variants differ in how
 //! the masks are made; what is done with the masks is the same code. Only here may `unsafe` stand, in the variants: for
@@ -24,7 +28,6 @@ mod walk;
 
 use std::fmt;
 
-use found::Blocks;
 pub(super) use found::{Found, List};
 pub(super) use triples::Triples;
 use walk::walk;
@@ -37,6 +40,14 @@ const LOOK: usize = BLOCK + 8;
 const BEFORE: usize = 16;
 /// What the second look sees: a block, and what is before and behind it.
 const WINDOW: usize = BEFORE + BLOCK + 16;
+
+/// How many blocks get both looks before the next ones get the first: few enough for the nearest cache, and for memory
+/// to bring more during the second look. As many as a mask has bits.
+const BLOCKS: usize = 64;
+/// How many bytes they have.
+const PIECE: usize = BLOCKS * BLOCK;
+/// What is seen of a piece: what its blocks' windows see.
+const AROUND: usize = PIECE - BLOCK + WINDOW;
 
 /// What a candidate could be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +74,7 @@ pub(super) enum Kind {
     At,
     /// An `A`, and another one three bytes on.
     Key,
-    /// The first letter of what could be `secret`: an `s`, a `c` and a `t` stand where they should.
+    /// The first letter of what could be `secret`: an `s`, a `c` and an `r` stand where they should.
     Secret,
 }
 
@@ -103,7 +114,7 @@ pub enum Instructions {
     Portable,
     /// AVX2.
     Avx2,
-    /// AVX-512 with byte and word instructions.
+    /// AVX-512 with byte and word instructions and VBMI2, as processors have since 2019 (Intel Ice Lake, AMD Zen 4).
     Avx512,
 }
 
@@ -132,6 +143,7 @@ impl Instructions {
             Self::Avx512 => {
                 std::is_x86_feature_detected!("avx512f")
                     && std::is_x86_feature_detected!("avx512bw")
+                    && std::is_x86_feature_detected!("avx512vbmi2")
                     && Self::Avx2.is_there()
             }
             #[cfg(not(target_arch = "x86_64"))]
@@ -173,22 +185,51 @@ struct Look {
     marked: bool,
 }
 
-/// The bytes before a place as a mask, the last one in the highest bit.
-fn mask_before(text: &[u8], place: usize, is: impl Fn(u8) -> bool) -> u64 {
-    let part = &text[place.saturating_sub(16)..place];
-    part.iter().rev().enumerate().filter(|(_, byte)| is(**byte)).fold(0, |mask, (i, _)| mask | 1 << (63 - i))
+/// What the first look saw of a piece, and what its digits say.
+struct Piece {
+    /// The digits of the block before, of each block, and of the one behind; of those outside, as many as the second
+    /// look asks for.
+    digits: [u64; BLOCKS + 2],
+    /// Of each block, the ninth digits of rows, and the fourth ones of groups that may be the last of a number.
+    rows: [u64; BLOCKS],
+    groups: [u64; BLOCKS],
+    /// The blocks that have some, the first in the lowest bit; and those that are marked.
+    in_rows: u64,
+    in_groups: u64,
+    marked: u64,
 }
 
-/// The bytes from a place on as a mask, the first one in the lowest bit.
-fn mask_behind(text: &[u8], place: usize, is: impl Fn(u8) -> bool) -> u64 {
-    let part = text.get(place..).unwrap_or_default();
-    part.iter().take(16).enumerate().filter(|(_, byte)| is(**byte)).fold(0, |mask, (i, _)| mask | 1 << i)
+impl Piece {
+    const EMPTY: Self =
+        Self { digits: [0; BLOCKS + 2], rows: [0; BLOCKS], groups: [0; BLOCKS], in_rows: 0, in_groups: 0, marked: 0 };
+
+    /// Begins with the digits outside so many blocks, and says how many of those are in the piece.
+    #[inline(always)]
+    fn begin(&mut self, around: &[u8; AROUND], blocks: usize) -> usize {
+        let blocks = blocks.min(BLOCKS);
+        let digits = |place: usize| {
+            let sixteen: &[u8; 16] = around[place..].first_chunk().unwrap_or(&[0; 16]);
+            (0..16).fold(0, |mask, i| mask | u64::from(sixteen[i].is_ascii_digit()) << i)
+        };
+        self.digits[0] = digits(0) << (64 - BEFORE);
+        self.digits[blocks + 1] = digits(BEFORE + blocks * BLOCK);
+        self.digits[blocks + 2..].fill(0);
+        blocks
+    }
 }
 
-/// What the second look at a block sees, unless the text begins or ends there.
+/// What is seen of a piece, unless the text begins or ends there.
 #[inline(always)]
-fn window(text: &[u8], place: usize) -> Option<&[u8; WINDOW]> {
+fn around(text: &[u8], place: usize) -> Option<&[u8; AROUND]> {
     text.get(place.checked_sub(BEFORE)?..)?.first_chunk()
+}
+
+/// What is seen of a block of the piece: by the second look [`WINDOW`] bytes, by the first one [`LOOK`].
+#[inline(always)]
+fn part<const SIZE: usize>(around: &[u8; AROUND], block: usize) -> &[u8; SIZE] {
+    const { assert!(SIZE == WINDOW || SIZE == LOOK && BEFORE + LOOK <= WINDOW) };
+    let before = if SIZE == LOOK { BEFORE } else { 0 };
+    around[before + block * BLOCK..].first_chunk().unwrap_or(&[0; SIZE])
 }
 
 /// So many bytes that begin so much before a place. What is beyond the text reads as the end of a line.

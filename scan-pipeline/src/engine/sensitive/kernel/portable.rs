@@ -76,8 +76,10 @@ fn look(window: &[u8; LOOK], least: &mut u64) -> Look {
         let bytes = eight(window, i);
         *least |= zero(bytes);
         digits |= gather(range(bytes, b'0', b'9')) << i;
-        let key = equals(bytes, b'A') & equals(eight(window, i + 3), b'A');
-        let secret = equals(bytes | FOLD, b's') & equals(eight(window, i + 2) | FOLD, b'c');
+        let third = eight(window, i + 3);
+        let key = equals(bytes, b'A') & equals(third, b'A');
+        let secret =
+            equals(bytes | FOLD, b's') & equals(eight(window, i + 2) | FOLD, b'c') & equals(third | FOLD, b'r');
         marks |= equals(bytes, b'@') | key | secret;
     }
     Look { digits, marked: marks != 0 }
