@@ -57,11 +57,18 @@ impl Window {
         self.four & !self.at(4)
     }
 
-    /// The fourth digits of groups that may be the last of a number, for what digits say: those with three digits in the
-    /// place before them, with the first two groups of a social security number, or with three digits behind.
+    /// The last digits of groups of four.
+    #[inline(always)]
+    fn last(&self) -> u64 {
+        self.fourth() & !self.behind(1)
+    }
+
+    /// The fourth digits of groups that may be the last of a number, for what digits say: those with four digits in the
+    /// place before them; of groups of four, those with three digits there, or with the first two groups of a social
+    /// security number; and those of groups of seven.
     #[inline(always)]
     pub(super) fn groups(&self) -> u64 {
-        self.fourth() & (self.exchange() | self.ssn() | self.seven())
+        self.fourth() & self.four_at(5) | self.last() & (self.exchange() | self.ssn()) | self.seven()
     }
 
     /// The places behind a byte behind three digits, if they are the fourth of a group.
@@ -84,8 +91,14 @@ impl Window {
 
     /// The places with three digits behind them.
     #[inline(always)]
-    fn seven(&self) -> u64 {
+    fn three_behind(&self) -> u64 {
         self.behind(1) & self.behind(2) & self.behind(3)
+    }
+
+    /// The fourth digits of groups of seven.
+    #[inline(always)]
+    fn seven(&self) -> u64 {
+        self.fourth() & self.three_behind() & !self.behind(4)
     }
 
     /// The ninth digits of rows.
@@ -116,7 +129,7 @@ impl Groups {
     /// [`Kind::Ssn`](super::Kind::Ssn).
     #[inline(always)]
     pub(super) fn ssns(&self, digits: &Window) -> u64 {
-        digits.fourth() & self.separator_4 & self.separator_7 & digits.ssn()
+        digits.last() & self.separator_4 & self.separator_7 & digits.ssn()
     }
 
     /// [`Kind::Phone`](super::Kind::Phone).
@@ -127,7 +140,7 @@ impl Groups {
         let three = exchange & self.closed_8 & (bracket_8 | bracket_9 | digits.area());
         let four = digits.four_at(5) & (bracket_9 | bracket_10);
         let seven = digits.seven() & (bracket_4 | self.separator_4 & (bracket_5 | exchange));
-        digits.fourth() & (self.separator_4 & (three | four) | seven)
+        digits.last() & self.separator_4 & (three | four) | seven
     }
 }
 
@@ -156,6 +169,6 @@ impl Rows {
     /// [`Kind::Long`](super::Kind::Long).
     #[inline(always)]
     pub(super) fn long(&self, digits: &Window) -> u64 {
-        self.ninth & digits.seven()
+        self.ninth & digits.three_behind()
     }
 }

@@ -54,14 +54,15 @@ const AROUND: usize = PIECE - BLOCK + WINDOW;
 pub(super) enum Kind {
     /// The fourth digit of a group of four or more. Before it: a separator, and four digits or more.
     Card,
-    /// The fourth digit of a group of four or more. Before it: a separator, two digits, a separator, three digits.
+    /// The last digit of a group of four. Before it: a separator, two digits, a separator, three digits.
     Ssn,
-    /// The fourth digit of a group of four or more that ends like a phone number:
-    /// - before it a separator, three digits, one of [`CLOSED`], and with or without a byte between, a parenthesis or
-    ///   directly three digits;
-    /// - before it a separator, four digits, and with or without a byte between, a parenthesis;
-    /// - the group has seven digits or more, and before it is a parenthesis, or a separator, and before that a
-    ///   parenthesis or three digits.
+    /// The fourth digit of a group that ends like a phone number:
+    /// - the group has four digits, and before it is a separator, three digits, one of [`CLOSED`], and with or without a
+    ///   byte between, a parenthesis or directly three digits;
+    /// - the group has four digits, and before it is a separator, four digits, and with or without a byte between, a
+    ///   parenthesis;
+    /// - the group has seven digits, and before it is a parenthesis, or a separator, and before that a parenthesis or
+    ///   three digits.
     Phone,
     /// The ninth digit of a row of nine that does not follow a letter, a digit or `_`.
     Nine,

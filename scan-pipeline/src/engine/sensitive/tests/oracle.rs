@@ -16,15 +16,16 @@ fn is_candidate(kind: Kind, text: &[u8], place: usize) -> bool {
     let word = |by| at(by).is_ascii_alphanumeric() || at(by) == b'_';
     let is = |by, bytes: &[u8]| bytes.contains(&at(by));
     let group = digits(-3, 0) && !digits(-4, -4);
+    let (four, seven) = (group && !digits(1, 1), group && digits(1, 3) && !digits(4, 4));
     let (separator, bracket) = (|by| is(by, b" -./"), |by| is(by, b")"));
     match kind {
         Kind::Card => group && separator(-4) && digits(-8, -5),
-        Kind::Ssn => group && separator(-4) && digits(-6, -5) && separator(-7) && digits(-10, -8),
+        Kind::Ssn => four && separator(-4) && digits(-6, -5) && separator(-7) && digits(-10, -8),
         Kind::Phone => {
             let three = digits(-7, -5) && is(-8, b" -./)") && (bracket(-8) || bracket(-9) || digits(-11, -9));
-            let four = digits(-8, -5) && (bracket(-9) || bracket(-10));
-            let seven = digits(1, 3) && (bracket(-4) || separator(-4) && (bracket(-5) || digits(-7, -5)));
-            group && (separator(-4) && (three || four) || seven)
+            let middle = digits(-8, -5) && (bracket(-9) || bracket(-10));
+            let area = bracket(-4) || separator(-4) && (bracket(-5) || digits(-7, -5));
+            four && separator(-4) && (three || middle) || seven && area
         }
         Kind::Nine => row(9) && !word(-9),
         Kind::Ten => (row(10) && at(-8) >= b'2' || row(11) && at(-8) < b'2') && !word(-9),
