@@ -62,11 +62,11 @@ impl TempDir {
                 Err(why) if why.kind() == IoErrorKind::AlreadyExists => continue,
                 Err(why) => return Err(failed("cannot be created", parent, why)),
             };
-            flock(&lock, FlockOperation::NonBlockingLockExclusive)
-                .map_err(|why| failed("cannot be locked", &lock_path, why.into()))?;
-            // Another process may have swept the lock file before it was locked.
-            if lock.metadata().map_or(0, |data| data.nlink()) == 0 {
-                continue;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                // Another process may have swept the lock file before it was locked, or be just about to.
+                Ok(()) if lock.metadata().map_or(0, |data| data.nlink()) > 0 => {}
+                Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => continue,
+                Err(why) => return Err(failed("cannot be locked", &lock_path, why.into())),
             }
             let dir = Self { path, lock_path, lock, pid };
             dir.create().map_err(|why| failed("cannot be created", parent, why))?;

@@ -95,6 +95,7 @@ pub mod model;
 pub mod objects;
 pub mod pipeline;
 mod policy;
+mod privatedir;
 pub mod queue;
 pub mod source;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]

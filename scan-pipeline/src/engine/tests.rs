@@ -280,6 +280,9 @@ async fn definitions_in_a_bucket_are_copied_and_kept_up() {
     let error = build().await.expect_err("there are none");
     assert!(error.kind() == crate::ErrorKind::Config && error.to_string().contains("memory://definitions"), "{error}");
 
+    // What a killed process has left behind goes, too.
+    std::fs::create_dir(parent.path().join("scan-pipeline-definitions-1-2")).expect("made");
+    std::fs::write(parent.path().join("scan-pipeline-definitions-1-2.lock"), b"").expect("written");
     let more = |word: &str| format!("More.{}:0:*:{}\n", word.replace(' ', ""), hex(word.as_bytes())).into_bytes();
     put("av/first.ndb", more("the first of them")).await;
     put("av/read.me", b"no database".to_vec()).await;
@@ -307,7 +310,7 @@ async fn definitions_in_a_bucket_are_copied_and_kept_up() {
     // Whatever somebody removes of the copies is there again.
     let folder = std::fs::read_dir(parent.path()).expect("a directory").filter_map(|entry| {
         let path = entry.expect("an entry").path();
-        path.to_string_lossy().contains("-definitions-").then_some(path)
+        (path.is_dir() && path.to_string_lossy().contains("-definitions-")).then_some(path)
     });
     let folder = folder.last().expect("the copies");
     std::fs::remove_file(folder.join("second.ndb")).expect("removed");

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Mutex;
 
 use crate::content::blocking;
 use crate::model::ObjectRef;
 use crate::objects::{KeyRange, ObjectOps};
+use crate::privatedir::PrivateDir;
 use crate::{Error, ErrorKind, Result};
 
 /// Most bytes of all databases together. The official ones have half of a gigabyte.
@@ -23,23 +23,21 @@ const MOST_BYTES: u64 = 8 << 30;
 pub(super) struct Pulled {
     bucket: Arc<dyn ObjectOps>,
     prefix: String,
-    dir: TempDir,
-    pid: u32,
+    dir: Arc<PrivateDir>,
     /// What lies in the folder, by file name.
     held: Mutex<BTreeMap<String, ObjectRef>>,
 }
 
 impl Pulled {
-    /// Copies what is there now. The copy lies under `parent` and goes with this.
+    /// Copies what is there now. The copy lies under `parent` and goes with this, or after a kill with the next one.
     pub(super) async fn new(bucket: Arc<dyn ObjectOps>, prefix: String, parent: PathBuf) -> Result<Self> {
         let make = move || {
-            let dir = tempfile::Builder::new().prefix("scan-pipeline-definitions-").tempdir_in(&parent);
-            dir.map_err(|why| {
+            PrivateDir::new(&parent, "definitions").map_err(|why| {
                 Error::io("the folder for definitions could not be made", why).about(parent.display().to_string())
             })
         };
-        let dir = blocking(make).await?;
-        let pulled = Self { bucket, prefix, dir, pid: std::process::id(), held: Mutex::default() };
+        let dir = Arc::new(blocking(make).await?);
+        let pulled = Self { bucket, prefix, dir, held: Mutex::default() };
         pulled.pull().await?;
         Ok(pulled)
     }
@@ -78,15 +76,9 @@ impl Pulled {
 
     /// Puts the folder back if somebody has removed it.
     async fn ensure(&self) -> Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        let path = self.path().to_owned();
-        let make = move || match std::fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(why) if why.kind() != std::io::ErrorKind::AlreadyExists => {
-                Err(Error::io("the folder for definitions could not be put back", why))
-            }
-            _ => Ok(()),
-        };
-        blocking(make).await
+        let dir = Arc::clone(&self.dir);
+        let failed = |why| Error::io("the folder for definitions could not be put back", why);
+        blocking(move || dir.ensure().map_err(failed)).await
     }
 
     /// The databases that are there, pinned, by file name.
@@ -139,12 +131,5 @@ impl Pulled {
         file.flush().await.map_err(failed)?;
         drop(file);
         tokio::fs::rename(part, whole).await.map_err(failed)
-    }
-}
-
-impl Drop for Pulled {
-    fn drop(&mut self) {
-        // A fork's copy of the parent's folder is not the fork's to remove.
-        self.dir.disable_cleanup(self.pid != std::process::id());
     }
 }
