@@ -198,13 +198,13 @@ fn check_endpoint(reader: &Reader<'_>, endpoint: &Text) {
                 endpoint.warning(reader, "is not encrypted: objects can be read and changed on their way");
             }
         }
-        _ => endpoint.mistake(reader, format!("`{}` is no address: write https://host", endpoint.written)),
+        _ => endpoint.mistake(reader, format!("`{}` is no address: write https://host", endpoint.address())),
     }
 }
 
 fn place(reader: &Reader<'_>, url: &Text, options: Option<S3Spec>) -> Option<Place> {
     let wrong = |why: &str| {
-        url.mistake(reader, format!("`{}` is no bucket: {why}", url.written));
+        url.mistake(reader, format!("`{}` is no bucket: {why}", url.address()));
         None
     };
     let Some((scheme, rest)) = url.value.split_once("://") else {

@@ -187,7 +187,7 @@ pub(super) fn read(root: &Section<'_>) -> Option<QueueUrl> {
                 Some(parsed)
             }
             Err(why) => {
-                url.mistake(queue.reader, format!("`{}` is no queue: {}", url.written, url.hide(&why)));
+                url.mistake(queue.reader, format!("`{}` is no queue: {}", url.address(), url.hide(&why)));
                 None
             }
         }

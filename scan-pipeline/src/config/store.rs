@@ -70,13 +70,8 @@ pub(super) fn read(root: &Section<'_>) -> Option<StoreUrl> {
         let url = store.required("url", "write sqlite:///var/lib/scan-pipeline/state.db")?;
         let parsed = match StoreUrl::parse(&url.value, store.reader.base) {
             Ok(parsed) => parsed,
-            // It may hold a password, and is not repeated.
-            Err(why) if url.value.contains("@") || url.written.contains("@") => {
-                url.mistake(store.reader, format!("this address is no store: {}", url.hide(&why)));
-                return None;
-            }
             Err(why) => {
-                url.mistake(store.reader, format!("`{}` is no store: {}", url.written, url.hide(&why)));
+                url.mistake(store.reader, format!("`{}` is no store: {}", url.address(), url.hide(&why)));
                 return None;
             }
         };

@@ -48,6 +48,17 @@ impl Text {
         }
     }
 
+    /// An address as it stands in the file, without what may be a password: what comes before an `@`, and behind a question
+    /// mark. A mistake elsewhere in it, or what somebody took for an address, may have any form.
+    pub(super) fn address(&self) -> String {
+        let (scheme, rest) =
+            self.written.split_once("://").map_or(("", &*self.written), |(scheme, rest)| (scheme, rest));
+        let (user, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("...@", place));
+        let (place, query) = place.split_once('?').map_or((place, ""), |(place, _)| (place, "?..."));
+        let parted = if scheme.is_empty() { "" } else { "://" };
+        format!("{scheme}{parted}{user}{place}{query}")
+    }
+
     /// The value as a path, from the folder of the file where it is relative.
     pub(super) fn path(&self, reader: &Reader<'_>) -> PathBuf {
         reader.base.join(&self.value)
@@ -75,5 +86,26 @@ impl Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("(secret)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_shown_without_its_passwords() {
+        for (written, shown) in [
+            ("postgres://u:p%2Fw@host/db?sslmoed=require", "postgres://...@host/db?..."),
+            ("postgres://u:p#w@ss?x@host/db", "postgres://...@host/db"),
+            ("postgres://host/db?password=x&typo=y", "postgres://host/db?..."),
+            ("https://user:pw@host/", "https://...@host/"),
+            ("user:pw@host", "...@host"),
+            ("redis://host", "redis://host"),
+            ("./folder", "./folder"),
+            ("${ADDRESS}", "${ADDRESS}"),
+        ] {
+            assert_eq!(Text { written: String::from(written), ..Text::default() }.address(), shown);
+        }
     }
 }
