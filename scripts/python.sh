@@ -26,10 +26,10 @@ python=${PYTHON:-python3}
 
 if [ -n "${QUICK:-}" ]; then
     "$cargo" build --package scan-pipeline-python --locked --quiet
-    "$cargo" build --package scan-pipeline-tests --example fixtures --locked --quiet
+    "$cargo" build --package scan-pipeline-tests --example fixtures --example postgres --locked --quiet
 else
     # shellcheck disable=SC2086 # FEATURES is a list of words.
-    "$cargo" build --workspace --lib --tests --example fixtures ${FEATURES:-} --locked --quiet
+    "$cargo" build --workspace --lib --tests --example fixtures --example postgres ${FEATURES:-} --locked --quiet
 fi
 
 if ! cmp -s "$requirements" "$venv/requirements.txt"; then
