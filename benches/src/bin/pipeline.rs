@@ -3,9 +3,10 @@
 //!
 //! ```text
 //! pipeline [--quick] [--objects N] [--processes N] [--rounds N] [--server versitygw|minio] [--latency MS] [--rates]
+//!          [--no-tag]
 //! ```
 //!
-//! `--rates` leaves the comparison out. The measuring is done by child processes, as in `side-by-side`; the proxy that
+//! `--rates` leaves the comparison out, and `--no-tag` that of the pipeline which tags everything. The measuring is done by child processes, as in `side-by-side`; the proxy that
 //! makes the server late is one, too.
 #![allow(clippy::print_stdout)] // It is what a program is for.
 
@@ -66,6 +67,7 @@ fn main() -> Result<ExitCode> {
         command.args(["--child", "--objects", &objects.to_string(), "--rounds", &rounds.to_string()]);
         command.args(["--process", &process.to_string(), "--server", &server]);
         command.args(["--latency", &latency.as_millis().to_string()]);
+        command.args(flag("--no-tag").then_some("--no-tag"));
         let output = command.stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err(format!("a measuring process failed: {}", output.status).into());
@@ -95,6 +97,10 @@ enum Way {
 
 impl Way {
     const ALL: [Self; 3] = [Self::Bare, Self::Scan, Self::Tag];
+
+    fn wanted() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|way| *way != Self::Tag || !flag("--no-tag")).collect()
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -149,12 +155,12 @@ fn child(objects: usize, rounds: usize, server: &str, latency: Duration) -> Resu
         println!("{objects} objects with {} KB each in the mean; {expected:?}", bytes / objects.max(1) / 1000);
     }
     for round in 0..rounds {
-        let mut ways = Way::ALL;
+        let mut ways = Way::wanted();
         if (round + process) % 2 == 1 {
             ways.reverse();
         }
         // There and back, so that what drifts slowly hits all alike.
-        for (number, way) in ways.into_iter().chain(ways.into_iter().rev()).enumerate() {
+        for (number, way) in ways.iter().chain(ways.iter().rev()).copied().enumerate() {
             let store = dir.path().join(format!("{round}-{number}.db"));
             let (wall, ours, [server, proxy]) = (Instant::now(), cpu(), remote.cpu()?);
             let tally = match way {
@@ -219,7 +225,7 @@ fn report(samples: &[Sample], objects: usize) {
          our ms | beside bare | lowest..highest | server ms | proxy ms | apart |"
     );
     println!("|---|---:|---|---:|---|---:|---:|---|---:|---:|---:|");
-    for way in Way::ALL {
+    for way in Way::wanted() {
         let spread = |of: &dyn Fn((usize, usize)) -> f64| Spread::of(rounds.iter().map(|round| of(*round)));
         let rate = spread(&|round| passes / sum(round, way, 0));
         let faster = spread(&|round| sum(round, Way::Bare, 0) / sum(round, way, 0));
