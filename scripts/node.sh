@@ -56,9 +56,10 @@ test)
 bench)
     shift
     packages
-    "$CARGO" build --release --locked --quiet --package scan-pipeline-node --lib --example call
+    "$CARGO" build --release --locked --quiet --package scan-pipeline-node --features bench
     absolute=$(cd "$target" && pwd)
-    node "$package/scripts/build.mjs" --addon "$(addon "$absolute/release")" >/dev/null
+    # Apart: the addon of the benches has what the one of the tests and of users must not have.
+    node "$package/scripts/build.mjs" --addon "$(addon "$absolute/release")" --to "$absolute/node/bench" >/dev/null
     exec node "$package/benches/scan.mjs" "$@"
     ;;
 demo)

@@ -11,18 +11,16 @@ cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 venv=$target/python/venv
-package=$target/python/release
+package=$target/python/bench
 fixtures=$target/python/fixtures
 requirements=bindings-python/tests/requirements.txt
-repeats=7 scans=3000
-[ "${1:-}" != --quick ] || repeats=3 scans=300
+rounds=14 scans=3000
+[ "${1:-}" != --quick ] || rounds=3 scans=300
 
 say() { echo "python-bench: $*"; }
 
-"$cargo" build --release --package scan-pipeline-python --locked --quiet
-call=$("$cargo" bench --package scan-pipeline-python --bench call --no-run --locked --quiet --message-format json |
-    sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
-[ -x "$call" ] || { say "the Rust side was not built" >&2; exit 1; }
+# No other package than the one that is put together here has this feature.
+"$cargo" build --release --package scan-pipeline-python --features bench --locked --quiet
 "$cargo" build --package scan-pipeline-tests --example fixtures --locked --quiet
 [ -e "$fixtures/expectations.json" ] || "$target/debug/examples/fixtures" "$fixtures"
 # The definitions and the files to scan.
@@ -50,8 +48,8 @@ clamd=$(command -v clamd || true)
 unpacked=$target/servers/clamd/usr/sbin/clamd
 if [ -z "$clamd" ] && [ -x "$unpacked" ]; then clamd=$unpacked; fi
 failed=0
-"$venv/bin/python" bindings-python/benches/scan.py --call "$call" --definitions "$target/bench-definitions" \
-    --files "$target/bench-files" --every 4 --repeats "$repeats" --rounds 2 --most 1.03 ${clamd:+--clamd "$clamd"} || failed=1
+"$venv/bin/python" bindings-python/benches/scan.py --definitions "$target/bench-definitions" \
+    --files "$target/bench-files" --every 4 --rounds "$rounds" --most 1.03 ${clamd:+--clamd "$clamd"} || failed=1
 "$venv/bin/python" bindings-python/benches/fork.py --definitions scan-pipeline/definitions --scans "$scans" \
     --files "$fixtures/infected-letter.tar.gz" "$fixtures/infected-two-members.zip" || failed=1
 exit "$failed"

@@ -4,18 +4,19 @@
 //   node scripts/build.mjs --release  what users get
 //   node scripts/build.mjs --types    and writes native.d.ts anew
 //   node scripts/build.mjs --addon F  with an addon that was built already; --declared F are its declarations, as
-//                                     napi-derive wrote them down, which native.d.ts has to say too
+//                                     napi-derive wrote them down, which native.d.ts has to say too; --to D puts both
+//                                     into that folder, so that what the package has stays
 import { execFileSync } from 'node:child_process'
 import { copyFileSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
+import { dirname, join, resolve } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 import { parseArgs } from 'node:util'
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const run = (program, args, env = {}) => execFileSync(program, args, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env }, encoding: 'utf8', maxBuffer: 1 << 28 })
 const { values: wanted } = parseArgs({ options: {
-  release: { type: 'boolean' }, types: { type: 'boolean' }, addon: { type: 'string' }, declared: { type: 'string' }, features: { type: 'string' },
+  release: { type: 'boolean' }, types: { type: 'boolean' }, addon: { type: 'string' }, declared: { type: 'string' }, features: { type: 'string' }, to: { type: 'string' },
 } })
 
 /** What napi-derive writes down while it compiles: one JSON object a line, in an order of its own. */
@@ -50,10 +51,12 @@ if (wanted.declared !== undefined && declarations(readFileSync(wanted.declared, 
   console.error('native.d.ts is not what the Rust sources say: write it anew by `npm run build -- --types`')
   process.exit(1)
 }
-rmSync(join(root, 'dist'), { recursive: true, force: true })
-execFileSync('node', [join('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json'], { cwd: root, stdio: 'inherit' })
-const { addonName } = await import('../dist/addon.js')
-const to = join(root, addonName())
+const place = resolve(wanted.to ?? root)
+const dist = join(place, 'dist')
+rmSync(dist, { recursive: true, force: true })
+execFileSync('node', [join('node_modules', 'typescript', 'bin', 'tsc'), '-p', 'tsconfig.json', '--outDir', dist], { cwd: root, stdio: 'inherit' })
+const { addonName } = await import(pathToFileURL(join(dist, 'addon.js')))
+const to = join(place, addonName())
 // Never over the file itself: a process may have it loaded.
 copyFileSync(built, `${to}.new`)
 renameSync(`${to}.new`, to)

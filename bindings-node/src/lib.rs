@@ -5,6 +5,8 @@
 
 #![allow(unreachable_pub, reason = "what is exported to JavaScript has to be public for its macro")]
 
+#[cfg(feature = "bench")]
+mod bench;
 mod content;
 mod error;
 mod handler;

@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use scan_pipeline::config;
 use scan_pipeline::content::{Content, SpoolOptions, StreamError};
-use scan_pipeline::engine::{self, ScanContext};
+use scan_pipeline::engine::{self, Engine as _, ScanContext};
 use scan_pipeline::model::{Coverage, EngineInfo, Limits, Reason, ReasonKind, Report, Verdict};
 use scan_pipeline::{Error, ErrorKind};
 use serde_json::Value;
@@ -33,7 +33,7 @@ const CHUNK: usize = 256 << 10;
 #[pyclass(frozen, module = "scan_pipeline._native")]
 #[derive(Clone)]
 pub(crate) struct Engine {
-    pub(crate) engine: Arc<dyn engine::Engine>,
+    pub(crate) engine: Arc<Gated>,
     limits: Limits,
     temp_dir: Option<PathBuf>,
 }
@@ -260,9 +260,15 @@ impl Engine {
 }
 
 /// An engine that no fork interrupts, whoever has it scan: its callers here, or a pipeline.
-struct Gated(Arc<dyn engine::Engine>);
+pub(crate) struct Gated(Arc<dyn engine::Engine>);
 
 impl Gated {
+    /// What a Rust program has, which knows nothing of the gate.
+    #[cfg(feature = "bench")]
+    pub(crate) fn ungated(&self) -> &dyn engine::Engine {
+        &*self.0
+    }
+
     fn process() -> Result<&'static Process, Error> {
         Process::current().map_err(|why| Error::new(ErrorKind::Resources, why.to_string()))
     }

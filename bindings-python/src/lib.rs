@@ -1,6 +1,8 @@
 //! The native module of the Python package: it passes sources in, runs scans, and hands reports over as the JSON of the
 //! Rust model. Everything that can be Python is Python (`python/scan_pipeline/`).
 
+#[cfg(feature = "bench")]
+mod bench;
 mod engine;
 mod failure;
 mod feed;
@@ -14,6 +16,9 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _native {
+    #[cfg(feature = "bench")]
+    #[pymodule_export]
+    use crate::bench::Files;
     #[pymodule_export]
     use crate::engine::Engine;
     #[pymodule_export]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from scan_pipeline import Limits, SyncScanner
+from scan_pipeline import Limits, Pipeline, SyncScanner
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DEFINITIONS = ROOT / "scan-pipeline" / "definitions"
+CLEAN = b"Dear Sir or Madam, yours sincerely"
+Make = Callable[..., Pipeline]
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +42,31 @@ def small_scanner() -> Iterator[SyncScanner]:
     """One that takes a mebibyte and no more."""
     with SyncScanner(DEFINITIONS, threads=1, limits=Limits(max_file_size="1MB")) as scanner:
         yield scanner
+
+
+@pytest.fixture
+def folders(tmp_path: pathlib.Path) -> dict[str, pathlib.Path]:
+    folders = {name: tmp_path / name for name in ("incoming", "clean", "infected")}
+    for folder in folders.values():
+        folder.mkdir()
+    return folders
+
+
+@pytest.fixture
+def make(scanner: SyncScanner, tmp_path: pathlib.Path, folders: dict[str, pathlib.Path]) -> Make:
+    def make(**more: Any) -> Pipeline:
+        # Files that were written a moment ago are waited for otherwise.
+        settings = {"limits": {"settle": "0ms"}, **more.pop("settings", {})}
+        buckets = {name: f"file://{folder}" for name, folder in folders.items()}
+        return Pipeline(
+            store=f"sqlite://{tmp_path}/scan.db", scanner=scanner, buckets=buckets, settings=settings, **more
+        )
+
+    return make
+
+
+def put(folder: pathlib.Path, name: str, content: bytes) -> None:
+    (folder / name).write_bytes(content)
 
 
 def marker() -> bytes:
