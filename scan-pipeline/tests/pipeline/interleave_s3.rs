@@ -1,4 +1,4 @@
-//! The same on a server of S3 that keeps versions: a stranger writes and deletes before any request of ours.
+//! The same on a server of S3, with versions and without: a stranger writes and deletes before any request of ours.
 
 use std::sync::Arc;
 
@@ -76,4 +76,9 @@ async fn acts_at_any_requests(versions: bool) {
 #[tokio::test]
 async fn acts_at_any_requests_with_versions() {
     acts_at_any_requests(true).await;
+}
+
+#[tokio::test]
+async fn acts_at_any_requests_without_versions() {
+    acts_at_any_requests(false).await;
 }
