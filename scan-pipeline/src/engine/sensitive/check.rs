@@ -58,7 +58,7 @@ impl Setting {
     }
 }
 
-/// Every variant of the kernel finds what the oracle finds, in a text of up to 48 KiB, in every setting.
+/// Every variant of the kernel finds what the oracle finds, in a text no longer than a chunk, in every setting.
 ///
 /// # Panics
 ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::header::{self, Header};
 use super::look::{Raw, Source};
-use super::pass::{CHUNK, KEPT, Scratch, Text, matches};
+use super::pass::{CHUNK, EDGE, KEPT, Scratch, Text, matches};
 use super::{Inner, mask};
 use crate::model::Finding;
 
@@ -18,7 +18,7 @@ enum Map {
 }
 
 /// How much of a text in pieces is looked at together: every byte of it can be a piece, and be larger than itself.
-const PIECEMEAL: usize = 4 << 10;
+const PIECEMEAL: usize = (4 << 10) - 2 * EDGE;
 
 /// Bytes of a text that stand in the layer in the same order, each so many bytes behind the one before.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use super::look::{Raw, Source, before, digits_before, digits_from, worked};
 use super::{Inner, aws, card, email, phone, ssn};
 
 /// How far a match can lie from its candidate, and how far from a match one that overlaps it can begin.
-const EDGE: usize = 256;
+pub(super) const EDGE: usize = 256;
 /// How much is looked at before the rules are asked, so that they find it in the cache, and so that what they find at
 /// most takes little memory. With both edges it is a whole number of the kernel's pieces.
 pub(super) const CHUNK: usize = (48 << 10) - 2 * EDGE;

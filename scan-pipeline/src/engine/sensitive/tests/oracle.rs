@@ -61,10 +61,13 @@ proptest! {
 
     /// The kernel goes in pieces of 4 KiB.
     #[test]
-    fn also_where_its_pieces_meet(text in confusing(), from in 0..70_usize, into in 0..100_usize) {
+    fn also_where_its_pieces_meet(
+        text in confusing(), from in 0..70_usize, into in 0..100_usize, behind in prop::option::of(0..100_usize),
+    ) {
         let mut all = vec![b'x'; (from + 4096).saturating_sub(into)];
         all.extend_from_slice(&text);
-        against_the_definition(&all, from, all.len());
+        let to = behind.map_or(all.len(), |behind| all.len().min(from + 4096 + behind));
+        against_the_definition(&all, from, to);
     }
 
     #[test]
