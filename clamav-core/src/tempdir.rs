@@ -66,7 +66,10 @@ impl TempDir {
                 // Another process may have swept the lock file before it was locked, or be just about to.
                 Ok(()) if lock.metadata().map_or(0, |data| data.nlink()) > 0 => {}
                 Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => continue,
-                Err(why) => return Err(failed("cannot be locked", &lock_path, why.into())),
+                Err(why) => {
+                    let _ = std::fs::remove_file(&lock_path);
+                    return Err(failed("cannot be locked", &lock_path, why.into()));
+                }
             }
             let dir = Self { path, lock_path, lock, pid };
             dir.create().map_err(|why| failed("cannot be created", parent, why))?;

@@ -21,7 +21,8 @@ pub(crate) struct PrivateDir {
     path: PathBuf,
     lock_path: PathBuf,
     /// Held locked until the end.
-    _lock: File,
+    #[cfg_attr(not(feature = "clamav"), allow(dead_code, reason = "it is held"))]
+    lock: File,
     pid: u32,
 }
 
@@ -43,9 +44,12 @@ impl PrivateDir {
                 // Another process may have swept the lock file before it was locked, or be just about to.
                 Ok(()) if lock.metadata().map_or(0, |data| data.nlink()) > 0 => {}
                 Ok(()) | Err(rustix::io::Errno::WOULDBLOCK) => continue,
-                Err(why) => return Err(why.into()),
+                Err(why) => {
+                    let _ = std::fs::remove_file(&lock_path);
+                    return Err(why.into());
+                }
             }
-            let dir = Self { path, lock_path, _lock: lock, pid };
+            let dir = Self { path, lock_path, lock, pid };
             dir.create()?;
             return Ok(dir);
         }
@@ -55,9 +59,11 @@ impl PrivateDir {
         &self.path
     }
 
-    /// Puts it back if somebody has removed it.
+    /// Puts it back if somebody has removed it, and sees to it that the lock file does not look forgotten: without that
+    /// nobody would know the directory for one of ours.
     #[cfg(feature = "clamav")]
     pub(crate) fn ensure(&self) -> io::Result<()> {
+        self.lock.set_modified(std::time::SystemTime::now())?;
         match self.create() {
             Err(why) if why.kind() != IoErrorKind::AlreadyExists => Err(why),
             _ => Ok(()),

@@ -46,7 +46,7 @@ impl Definitions {
     fn describe(&self) -> String {
         match self {
             Self::Path(path) => path.display().to_string(),
-            Self::Address(text) => text.written.clone(),
+            Self::Address(text) => text.address(),
         }
     }
 }
@@ -248,7 +248,7 @@ pub(super) fn sources(reader: &Reader<'_>, engines: &[EngineSpec], buckets: &[Bu
             if !buckets.iter().any(|bucket| bucket.place.has(&text.value)) {
                 let why = "is in none of the buckets: add the one that has the databases to [buckets], or have freshclam \
                            fetch the definitions, and name the folder that it keeps them in";
-                text.dangling(reader, format!("`{}` {why}", text.written));
+                text.dangling(reader, format!("`{}` {why}", text.address()));
             }
         }
     }

@@ -65,8 +65,8 @@ pub(super) fn email(step: &Section<'_>) -> Option<EmailSpec> {
     }
     let server = server?;
     if server.value.is_empty() || server.value.contains(['/', '@', ' ', ':']) {
-        server
-            .mistake(reader, format!("`{}` is no host: write smtp.example.com, and the port as port", server.written));
+        let why = format!("`{}` is no host: write smtp.example.com, and the port as port", server.address());
+        server.mistake(reader, why);
         return None;
     }
     if !cfg!(feature = "email") {

@@ -149,8 +149,9 @@ impl fmt::Display for QueueUrl {
             Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
             Self::Postgres(url) | Self::Nats(url) | Self::Sqs { url, .. } => {
                 let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
-                let (server, path) = rest.split_once('/').unwrap_or((rest, ""));
-                let server = server.rsplit('@').next().unwrap_or_default();
+                // A password may have a slash in it.
+                let (_, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+                let (server, path) = place.split_once('/').unwrap_or((place, ""));
                 write!(f, "{scheme}://{server}/{}", path.split('?').next().unwrap_or_default())
             }
         }

@@ -44,6 +44,9 @@ impl StoreUrl {
         if path.is_empty() || path.ends_with('/') || path.contains('\0') {
             return Err(format!("the path of a file is missing: {FORM}"));
         }
+        if path.contains("password=") {
+            return Err(format!("this is no path: {FORM}"));
+        }
         if path.contains('?') {
             return Err(format!("options behind a question mark are not supported: {FORM}"));
         }

@@ -48,15 +48,18 @@ impl Text {
         }
     }
 
-    /// An address as it stands in the file, without what may be a password: what comes before an `@`, and behind a question
-    /// mark. A mistake elsewhere in it, or what somebody took for an address, may have any form.
+    /// An address as it stands in the file, for messages: with no more than its scheme where a password could be in it. What
+    /// somebody took for an address may have any form, and a mistake may be in the password itself.
     pub(super) fn address(&self) -> String {
-        let (scheme, rest) =
-            self.written.split_once("://").map_or(("", &*self.written), |(scheme, rest)| (scheme, rest));
-        let (user, place) = rest.rsplit_once('@').map_or(("", rest), |(_, place)| ("...@", place));
-        let (place, query) = place.split_once('?').map_or((place, ""), |(place, _)| (place, "?..."));
-        let parted = if scheme.is_empty() { "" } else { "://" };
-        format!("{scheme}{parted}{user}{place}{query}")
+        let (scheme, rest) = match self.written.split_once("://") {
+            Some((scheme, rest)) => (format!("{scheme}://"), rest),
+            None => (String::new(), &*self.written),
+        };
+        let server = rest.split(['/', '\\']).next().unwrap_or_default();
+        let port = server.rsplit_once(':').map_or("", |(_, port)| port);
+        let plain = !rest.contains(['@', '?', '#', '=']) && port.bytes().all(|byte| byte.is_ascii_digit());
+        // A variable is shown by its name.
+        if plain || rest.starts_with("${") && rest.ends_with('}') { self.written.clone() } else { scheme + "..." }
     }
 
     /// The value as a path, from the folder of the file where it is relative.
@@ -95,17 +98,26 @@ mod tests {
 
     #[test]
     fn an_address_is_shown_without_its_passwords() {
-        for (written, shown) in [
-            ("postgres://u:p%2Fw@host/db?sslmoed=require", "postgres://...@host/db?..."),
-            ("postgres://u:p#w@ss?x@host/db", "postgres://...@host/db"),
-            ("postgres://host/db?password=x&typo=y", "postgres://host/db?..."),
-            ("https://user:pw@host/", "https://...@host/"),
-            ("user:pw@host", "...@host"),
-            ("redis://host", "redis://host"),
-            ("./folder", "./folder"),
-            ("${ADDRESS}", "${ADDRESS}"),
+        for secret in [
+            "postgres://u:p%2Fw@host/db?sslmoed=require",
+            "postgres://u:p#w@ss?x@host/db",
+            "postgres://host/db?user=me@srv&password=p@ss&sslmoed=x",
+            "postgres://host/db?password=x&typo=y",
+            "postgres://user:pw/db",
+            "https://user:pw@host/",
         ] {
-            assert_eq!(Text { written: String::from(written), ..Text::default() }.address(), shown);
+            let shown = Text { written: String::from(secret), ..Text::default() }.address();
+            assert_eq!(
+                Some(shown.strip_suffix("...").expect("is cut")),
+                secret.split_inclusive("//").next(),
+                "{secret}"
+            );
+        }
+        for secret in ["user:pw@host", "host=db user=u password=pw"] {
+            assert_eq!(Text { written: String::from(secret), ..Text::default() }.address(), "...");
+        }
+        for plain in ["redis://host", "redis://host:1/a", "./folder", "a b", "${ADDRESS}", ""] {
+            assert_eq!(Text { written: String::from(plain), ..Text::default() }.address(), plain);
         }
     }
 }

@@ -59,7 +59,7 @@ pub(super) fn webhook(step: &Section<'_>) -> Option<WebhookSpec> {
 /// What others may read of an address.
 fn shown(step: &Section<'_>, url: &Text) -> String {
     if step.reader.environment.is_some() {
-        return url.written.clone();
+        return url.address();
     }
     let parsed = url::Url::parse(&url.value).ok();
     let host = parsed.as_ref().and_then(|url| Some((url.scheme(), url.host_str()?)));

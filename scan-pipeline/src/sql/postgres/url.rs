@@ -58,11 +58,16 @@ impl FromStr for PostgresUrl {
         if url.fragment().is_some() {
             return Err(refused("a # in a password is written as %23"));
         }
-        for (name, _) in url.query_pairs() {
-            if !PARAMETERS.contains(&&*name) {
-                let known = PARAMETERS.join(", ");
-                return Err(Error::new(ErrorKind::Config, format!("there is no parameter {name:?}, only {known}")));
-            }
+        // So a password with a slash or a question mark in it would be the database or a parameter, which are shown.
+        if url.path().contains('@') || url.query().is_some_and(|query| query.contains('@')) {
+            return Err(refused(
+                "a password, and what stands behind the host, are written with %2F for /, %3F for ? and %40 for @",
+            ));
+        }
+        // What is no parameter is not repeated: it may be the rest of a password.
+        if url.query_pairs().any(|(name, _)| !PARAMETERS.contains(&&*name)) {
+            let known = PARAMETERS.join(", ");
+            return Err(Error::new(ErrorKind::Config, format!("behind the ? stands something else than {known}")));
         }
         let mut address = Self { url, shown: String::new() };
         let options = address.parsed()?;
@@ -132,6 +137,9 @@ mod tests {
             "postgres://u:hunter2@h/d?sslmode=hunter2x",
             "postgres://u:hunter2@h/d?pasword=hunter2",
             "postgres://u:hunter2#@h/d",
+            "postgres://u:?hunter2@h/d",
+            "postgres://u:?hunter2",
+            "postgres://u:/hunter2@h/d",
             "mysql://u:hunter2@h/d",
             "hunter2",
         ] {
