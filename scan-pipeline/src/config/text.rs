@@ -55,11 +55,15 @@ impl Text {
             Some((scheme, rest)) => (format!("{scheme}://"), rest),
             None => (String::new(), &*self.written),
         };
-        let server = rest.split(['/', '\\']).next().unwrap_or_default();
+        // Variables are shown by their names.
+        let mut bare = String::from(rest);
+        while let Some((before, (_, behind))) = bare.split_once("${").and_then(|(a, b)| Some((a, b.split_once('}')?))) {
+            bare = format!("{before}{behind}");
+        }
+        let server = bare.split(['/', '\\']).next().unwrap_or_default();
         let port = server.rsplit_once(':').map_or("", |(_, port)| port);
-        let plain = !rest.contains(['@', '?', '#', '=']) && port.bytes().all(|byte| byte.is_ascii_digit());
-        // A variable is shown by its name.
-        if plain || rest.starts_with("${") && rest.ends_with('}') { self.written.clone() } else { scheme + "..." }
+        let plain = !bare.contains(['@', '?', '#', '=']) && port.bytes().all(|byte| byte.is_ascii_digit());
+        if plain { self.written.clone() } else { scheme + "..." }
     }
 
     /// The value as a path, from the folder of the file where it is relative.
@@ -116,7 +120,9 @@ mod tests {
         for secret in ["user:pw@host", "host=db user=u password=pw"] {
             assert_eq!(Text { written: String::from(secret), ..Text::default() }.address(), "...");
         }
-        for plain in ["redis://host", "redis://host:1/a", "./folder", "a b", "${ADDRESS}", ""] {
+        for plain in
+            ["redis://host", "redis://host:1/a", "./folder", "a b", "${ADDRESS}", "http://h:${PORT}/a", "${", ""]
+        {
             assert_eq!(Text { written: String::from(plain), ..Text::default() }.address(), plain);
         }
     }
