@@ -6,8 +6,8 @@
 //!          [--no-tag]
 //! ```
 //!
-//! `--rates` leaves the comparison out, and `--no-tag` that of the pipeline which tags everything. The measuring is done by child processes, as in `side-by-side`; the proxy that
-//! makes the server late is one, too.
+//! `--rates` leaves the comparison out, and `--no-tag` that of the pipeline which tags everything. The measuring is done by
+//! child processes, as in `side-by-side`; the proxy that makes the server late is one, too.
 #![allow(clippy::print_stdout)] // It is what a program is for.
 
 use std::path::Path;
