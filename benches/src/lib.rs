@@ -11,11 +11,13 @@ pub mod make;
 pub mod measure;
 pub mod queue;
 pub mod rates;
+pub mod relay;
 pub mod remote;
 pub mod rng;
 pub mod sides;
 pub mod stores;
 pub mod texts;
+pub mod turns;
 
 /// What the programs here fail with: they only ever show it.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;

@@ -1,6 +1,6 @@
 //! The files on an S3 server that answers late, and what the processes beside ours use of the processor.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
@@ -8,7 +8,6 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use scan_pipeline::content::Content;
 use scan_pipeline::objects::{ObjectOps, PutOptions, S3Bucket, S3Keys};
-use scan_pipeline::testkit::{Fault, FaultProxy};
 use scan_pipeline_tests::servers::{Running, S3Server, start};
 
 use crate::Result;
@@ -28,7 +27,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Starts the server of this name, and this program once more as its proxy ([`proxy`]).
+    /// Starts the server of this name, and this program once more as its proxy ([`relay`]).
     ///
     /// # Errors
     ///
@@ -83,6 +82,11 @@ impl Remote {
         Ok([cpu_of(self.server.pid())?, cpu_of(self.proxy.id())?])
     }
 
+    /// The processes of both.
+    pub fn pids(&self) -> Vec<u32> {
+        vec![self.server.pid(), self.proxy.id()]
+    }
+
     async fn open(&self, endpoint: &str) -> Result<S3Bucket> {
         let builder = S3Bucket::builder(BUCKET).endpoint(endpoint).region(self.server.region()).keys(S3Keys::Paths);
         Ok(builder.credentials(self.server.access_key(), self.server.secret_key(), None).build().await?)
@@ -94,21 +98,6 @@ impl Drop for Remote {
         let _ = self.proxy.kill();
         let _ = self.proxy.wait();
     }
-}
-
-/// Is the proxy: says where it answers, and goes on until its input ends.
-///
-/// # Errors
-///
-/// When there is no free port.
-pub fn proxy(upstream: &str, latency: Duration, mut say: impl Write) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let proxy = runtime.block_on(FaultProxy::start(upstream.parse()?))?;
-    proxy.add(Fault::latency(latency));
-    writeln!(say, "{}", proxy.endpoint())?;
-    say.flush()?;
-    std::io::stdin().read_to_end(&mut Vec::new())?;
-    Ok(())
 }
 
 /// User and system time of another process, in the system's ticks.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result, schedule};
 
 const STACK: usize = 8 << 20;
 
@@ -123,6 +123,7 @@ impl Running {
                     for job in receiver {
                         // A job answers for its own panics; what is left is the caller's code in a waker or a drop.
                         let _ = catch_unwind(AssertUnwindSafe(job));
+                        schedule::between_scans();
                     }
                 })
                 .map_err(|why| Error::new(ErrorKind::Memory, "a scan thread could not be started").with_source(why))?;

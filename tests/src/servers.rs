@@ -109,6 +109,8 @@ impl S3Server {
             Self::Versitygw => {
                 command.env("ROOT_ACCESS_KEY", ACCESS_KEY).env("ROOT_SECRET_KEY", SECRET_KEY);
                 command.args(["--port", &address, "--region", REGION, "--health", self.health_path(), "--quiet"]);
+                // As Amazon's does.
+                command.arg("--keep-alive");
                 command.args(["posix", "--versioning-dir"]).arg(dir.join("versions")).arg(dir.join("data"));
             }
             Self::Minio => {

@@ -2,24 +2,26 @@
 //! same files on the local disk; and how many verdicts and commits a second it gets through.
 //!
 //! ```text
-//! pipeline [--quick] [--objects N] [--processes N] [--rounds N] [--server versitygw|minio] [--latency MS] [--rates]
-//!          [--no-tag]
+//! pipeline [--quick] [--objects N] [--processes N] [--rounds N] [--server versitygw|minio] [--latency MS] [--slice MS]
+//!          [--control] [--no-scan] [--no-tag] [--rates | --no-rates]
 //! ```
 //!
-//! `--rates` leaves the comparison out, and `--no-tag` that of the pipeline which tags everything. The measuring is done by
-//! child processes, as in `side-by-side`; the proxy that makes the server late is one, too.
+//! `--rates` leaves the comparisons out, and `--no-rates` all else; `--no-scan` and `--no-tag` leave out that of the pipeline
+//! which does nothing behind the scan, and of the one which tags everything. `--control` compares the bare loop with itself.
+//! The measuring is done by child processes, as in `side-by-side`, in which the two sides take turns of `--slice`
+//! ([`turns`](scan_pipeline_benches::turns)); the proxy that makes the server late is a process, too.
 #![allow(clippy::print_stdout)] // It is what a program is for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use scan_pipeline::engine::ClamAv;
 use scan_pipeline::handler::tag;
 use scan_pipeline::model::Verdict;
-use scan_pipeline::objects::{ObjectOps, S3Bucket};
+use scan_pipeline::objects::ObjectOps;
 use scan_pipeline::pipeline::Progress;
 use scan_pipeline::store::{SqliteStore, TaskState};
 use scan_pipeline::workflow::Workflow;
@@ -28,17 +30,23 @@ use scan_pipeline_benches::definitions::{self, Plan};
 use scan_pipeline_benches::files::{self, BenchFile};
 use scan_pipeline_benches::measure::{Spread, cpu};
 use scan_pipeline_benches::rates;
-use scan_pipeline_benches::remote::{self, Remote};
+use scan_pipeline_benches::relay::relay;
+use scan_pipeline_benches::remote::Remote;
 use scan_pipeline_benches::sides::{How, Prepared, Side, Tally};
+use scan_pipeline_benches::turns::{Ready, Work, take_turns};
 use scan_pipeline_benches::{Result, flag, number, option};
 
 /// Scans at once, on all sides.
 const THREADS: usize = 2;
 
+/// Objects that each side scans before its first turn: those whose keys begin so.
+const WARM_UP: usize = 100;
+const WARM_UP_PREFIX: &str = "000";
+
 fn main() -> Result<ExitCode> {
     let latency = Duration::from_millis(number("--latency", 30)? as u64);
     if let Some(upstream) = option("--proxy") {
-        remote::proxy(&upstream, latency, std::io::stdout())?;
+        relay(upstream.parse()?, latency, std::io::stdout())?;
         return Ok(ExitCode::SUCCESS);
     }
     let quick = flag("--quick");
@@ -53,7 +61,9 @@ fn main() -> Result<ExitCode> {
     }
     // Not in the system's temporary directory, which may be in memory.
     let dir = tempfile::tempdir_in(files::target_dir())?;
-    print_rates(dir.path(), if quick { 3 } else { 9 })?;
+    if !flag("--no-rates") {
+        print_rates(dir.path(), if quick { 3 } else { 9 })?;
+    }
     if flag("--rates") {
         return Ok(ExitCode::SUCCESS);
     }
@@ -67,13 +77,14 @@ fn main() -> Result<ExitCode> {
         command.args(["--child", "--objects", &objects.to_string(), "--rounds", &rounds.to_string()]);
         command.args(["--process", &process.to_string(), "--server", &server]);
         command.args(["--latency", &latency.as_millis().to_string()]);
-        command.args(flag("--no-tag").then_some("--no-tag"));
+        command.args(option("--slice").map(|slice| [String::from("--slice"), slice]).into_iter().flatten());
+        command.args(["--no-tag", "--control", "--no-scan"].into_iter().filter(|name| flag(name)));
         let output = command.stderr(Stdio::inherit()).output()?;
         if !output.status.success() {
             return Err(format!("a measuring process failed: {}", output.status).into());
         }
         for line in String::from_utf8(output.stdout)?.lines() {
-            match Sample::parse(line, process) {
+            match Sample::parse(line) {
                 Some(sample) => samples.push(sample),
                 None => println!("{line}"),
             }
@@ -84,11 +95,12 @@ fn main() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What is compared.
+/// What is compared with the bare loop, which is `clamav_core::Engine::scan` by path, from as many threads as there are
+/// scan threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// `clamav_core::Engine::scan` by path, from as many threads as there are scan threads.
-    Bare,
+    /// The bare loop once more, which shows what the comparison is worth.
+    Control,
     /// The pipeline, which leaves everything where it is.
     Scan,
     /// The pipeline, which tags everything.
@@ -96,104 +108,186 @@ enum Way {
 }
 
 impl Way {
-    const ALL: [Self; 3] = [Self::Bare, Self::Scan, Self::Tag];
+    const ALL: [Self; 3] = [Self::Control, Self::Scan, Self::Tag];
 
     fn wanted() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|way| *way != Self::Tag || !flag("--no-tag")).collect()
+        Self::ALL
+            .into_iter()
+            .filter(|way| match way {
+                Self::Control => flag("--control"),
+                Self::Scan => !flag("--no-scan"),
+                Self::Tag => !flag("--no-tag"),
+            })
+            .collect()
     }
 
     fn name(self) -> &'static str {
         match self {
-            Self::Bare => "bare loop",
+            Self::Control => "bare loop once more",
             Self::Scan => "pipeline",
             Self::Tag => "pipeline with tag",
         }
     }
-}
 
-/// One pass over all objects: seconds on the wall, and of the processor for us, the server and the proxy.
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    round: (usize, usize),
-    way: Way,
-    seconds: [f64; 4],
-}
-
-impl Sample {
-    fn parse(line: &str, process: usize) -> Option<Self> {
-        let fields: Vec<&str> = line.strip_prefix("sample\t")?.split('\t').collect();
-        let [round, way, wall, ours, server, proxy] = fields[..] else { return None };
-        let way = Way::ALL.into_iter().find(|known| known.name() == way)?;
-        let mut seconds = [0.0; 4];
-        for (into, text) in seconds.iter_mut().zip([wall, ours, server, proxy]) {
-            *into = text.parse().ok()?;
+    fn policy(self) -> Policy {
+        match self {
+            Self::Control | Self::Scan => Policy::new(),
+            Self::Tag => {
+                let mark = Arc::new(Workflow::new("mark").then(tag()));
+                Policy::new().clean(Arc::clone(&mark)).infected(Arc::clone(&mark)).unscannable(mark)
+            }
         }
-        Some(Self { round: (process, round.parse().ok()?), way, seconds })
     }
 }
 
-/// Loads both engines, fills the bucket, and measures; prints a line for each pass.
+/// All objects once by each of the two.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    way: Way,
+    /// Seconds on the wall and of the processor: of the bare loop, and of what is compared with it.
+    bare: [f64; 2],
+    ours: [f64; 2],
+    /// Seconds of the processor of the server and of the proxy.
+    others: [f64; 2],
+}
+
+impl Sample {
+    fn faster(&self) -> f64 {
+        self.bare[0] / self.ours[0]
+    }
+
+    fn dearer(&self) -> f64 {
+        self.ours[1] / self.bare[1]
+    }
+
+    /// As [`faster`](Self::faster), with what is left of the wall's time for us when server and proxy have had theirs of it,
+    /// spread over all cores.
+    fn apart(&self) -> f64 {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        self.bare[0] / (self.ours[0] - (self.others[0] + self.others[1]) / cores)
+    }
+
+    fn line(&self) -> String {
+        let seconds: Vec<_> = [self.bare, self.ours, self.others].concat().iter().map(f64::to_string).collect();
+        format!("sample\t{}\t{}", self.way.name(), seconds.join("\t"))
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let (way, seconds) = line.strip_prefix("sample\t")?.split_once('\t')?;
+        let way = Way::ALL.into_iter().find(|known| known.name() == way)?;
+        let seconds: Vec<f64> = seconds.split('\t').map(str::parse).collect::<std::result::Result<_, _>>().ok()?;
+        let [a, b, c, d, e, f] = seconds[..] else { return None };
+        Some(Self { way, bare: [a, b], ours: [c, d], others: [e, f] })
+    }
+}
+
+/// Loads the engine, fills the bucket, and measures; prints a line for each comparison.
 fn child(objects: usize, rounds: usize, server: &str, latency: Duration) -> Result<()> {
     let definitions = files::target_dir().join("bench-definitions");
     let process = number("--process", 0)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let load = ClamAv::builder().definitions(&definitions).threads(THREADS).build();
-    // Where in memory an engine lies makes a difference of its own, so all of them have the same.
-    let engine = runtime.block_on(load)?;
-    let bare = Side::of(engine.handle().engine()?)?;
+    let slice = Duration::from_millis(number("--slice", 2_000)? as u64);
     let files = files::prepare(&files::target_dir().join("bench-files"))?;
     // By another order than that of their kinds, so that the large ones are not all at one place.
     let files: Vec<BenchFile> = (0..objects).map(|number| files[number * 101 % files.len()].clone()).collect();
     let bytes: usize = files.iter().map(|file| file.bytes.len()).sum();
     let remote = Remote::start(server, latency)?;
-    runtime.block_on(remote.upload(&files))?;
-    let bucket = runtime.block_on(remote.bucket())?;
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let engine = {
+        let runtime = runtime()?;
+        runtime.block_on(remote.upload(&files))?;
+        let load = ClamAv::builder().definitions(&definitions).threads(THREADS).build();
+        runtime.block_on(load)?
+    };
+    let loop_ = Side::of(engine.handle().engine()?)?;
     let prepared = files.into_iter().map(Prepared::new).collect::<Result<Vec<_>>>()?;
     let dir = tempfile::tempdir_in(files::target_dir())?;
-    let (_, expected) = bare.pass(&prepared, How::Files, THREADS)?; // Warms up.
+    let (_, expected) = loop_.pass(&prepared, How::Files, THREADS)?;
     if process == 0 {
         println!("{objects} objects with {} KB each in the mean; {expected:?}", bytes / objects.max(1) / 1000);
     }
+    let right = |tally: Tally| match tally == expected {
+        true => Ok(()),
+        false => Err(format!("{tally:?}, and the first pass said {expected:?}")),
+    };
+    // What either does once in a process happens before its turn.
+    let bare_loop = || {
+        Box::new(|ready: &mut Ready| {
+            loop_.pass(&prepared[..objects.min(WARM_UP)], How::Files, THREADS)?;
+            ready.go()?;
+            let before = cpu();
+            right(loop_.pass(&prepared, How::Files, THREADS)?.1)?;
+            said(before)
+        })
+    };
     for round in 0..rounds {
-        let mut ways = Way::wanted();
-        if (round + process) % 2 == 1 {
-            ways.reverse();
-        }
-        // There and back, so that what drifts slowly hits all alike.
-        for (number, way) in ways.iter().chain(ways.iter().rev()).copied().enumerate() {
-            let store = dir.path().join(format!("{round}-{number}.db"));
-            let (wall, ours, [server, proxy]) = (Instant::now(), cpu(), remote.cpu()?);
-            let tally = match way {
-                Way::Bare => bare.pass(&prepared, How::Files, THREADS)?.1,
-                Way::Scan => runtime.block_on(pass(&engine, &bucket, Policy::new(), &store))?,
-                Way::Tag => {
-                    let mark = Arc::new(Workflow::new("mark").then(tag()));
-                    let policy = Policy::new().clean(Arc::clone(&mark)).infected(Arc::clone(&mark)).unscannable(mark);
-                    runtime.block_on(pass(&engine, &bucket, policy, &store))?
-                }
+        for way in Way::wanted() {
+            let pipeline = || {
+                Box::new(|ready: &mut Ready| {
+                    let runtime = runtime()?;
+                    let bucket = runtime.block_on(remote.bucket())?;
+                    let store = |what: &str| dir.path().join(format!("{what}-{round}-{way:?}.db"));
+                    let bucket: Arc<dyn ObjectOps> = Arc::new(bucket);
+                    let open = |store| runtime.block_on(open(&engine, &bucket, way.policy(), store));
+                    runtime.block_on(pass(open(store("warm"))?, &bucket, WARM_UP_PREFIX))?;
+                    let opened = open(store("work"))?;
+                    ready.go()?;
+                    let before = cpu();
+                    right(runtime.block_on(pass(opened, &bucket, ""))?)?;
+                    said(before)
+                })
             };
-            let (wall, ours, [server, proxy]) = (wall.elapsed(), cpu() - ours, {
-                let [server_now, proxy_now] = remote.cpu()?;
-                [server_now.saturating_sub(server), proxy_now.saturating_sub(proxy)]
-            });
-            if tally != expected {
-                return Err(format!("{}: {tally:?}, and the first pass said {expected:?}", way.name()).into());
-            }
-            let [wall, ours, server, proxy] = [wall, ours, server, proxy].map(|time| time.as_secs_f64());
-            println!("sample\t{round}\t{}\t{wall}\t{ours}\t{server}\t{proxy}", way.name());
-            eprintln!("{}: {:.1} objects/s, {:.2} ms", way.name(), objects as f64 / wall, ours * 1e3 / objects as f64);
+            let others_before = remote.cpu()?;
+            let bare = Work { run: bare_loop(), others: Vec::new() };
+            let ours = match way {
+                Way::Control => Work { run: bare_loop(), others: Vec::new() },
+                Way::Scan | Way::Tag => Work { run: pipeline(), others: remote.pids() },
+            };
+            // Who begins has a turn more than the other, in the end, now and then.
+            let [bare, ours] = if (round + process) % 2 == 0 {
+                take_turns(slice, [bare, ours])?
+            } else {
+                let [ours, bare] = take_turns(slice, [ours, bare])?;
+                [bare, ours]
+            };
+            let others = remote.cpu()?;
+            let others = [0, 1].map(|of| others[of].saturating_sub(others_before[of]).as_secs_f64());
+            let seconds = |(wall, cpu): (Duration, String)| {
+                Ok::<_, std::num::ParseFloatError>([wall.as_secs_f64(), cpu.parse()?])
+            };
+            let sample = Sample { way, bare: seconds(bare)?, ours: seconds(ours)?, others };
+            println!("{}", sample.line());
+            eprintln!(
+                "{}: {:.3} beside bare, {:.3} of its processor time",
+                way.name(),
+                sample.faster(),
+                sample.dearer()
+            );
         }
     }
     Ok(())
 }
 
-/// Everything in the bucket, with a store that knows nothing yet, and without a verdict cache: each object is scanned.
-async fn pass(engine: &ClamAv, bucket: &S3Bucket, policy: Policy, store: &Path) -> Result<Tally> {
-    let store = SqliteStore::open(store).await?;
-    let builder = Pipeline::builder().engine(engine.clone()).bucket("far", Arc::new(bucket.clone())).policy(policy);
-    let pipeline = builder.store(store.clone()).verdict_cache(0, false).build()?;
+/// What a side says at its end: the processor time that it took.
+fn said(before: Duration) -> Result<String> {
+    Ok((cpu() - before).as_secs_f64().to_string())
+}
+
+/// A pipeline with a store that knows nothing yet, and without a verdict cache: each object is scanned.
+async fn open(
+    engine: &ClamAv,
+    bucket: &Arc<dyn ObjectOps>,
+    policy: Policy,
+    store: PathBuf,
+) -> Result<(Pipeline, SqliteStore)> {
+    let store = SqliteStore::open(&store).await?;
+    let builder = Pipeline::builder().engine(engine.clone()).bucket("far", Arc::clone(bucket)).policy(policy);
+    Ok((builder.store(store.clone()).verdict_cache(0, false).build()?, store))
+}
+
+/// Everything under a prefix of the bucket, until all of it is on the disk.
+async fn pass((pipeline, store): (Pipeline, SqliteStore), bucket: &Arc<dyn ObjectOps>, prefix: &str) -> Result<Tally> {
     let mut tally = Tally::default();
-    let mut progress = std::pin::pin!(pipeline.process_prefix(&format!("{}/", bucket.url()))?);
+    let mut progress = std::pin::pin!(pipeline.process_prefix(&format!("{}/{prefix}", bucket.url()))?);
     while let Some(event) = progress.next().await {
         match event {
             Progress::Done(done) if done.record.state == TaskState::Done => match done.report().map(|r| &r.verdict) {
@@ -209,47 +303,36 @@ async fn pass(engine: &ClamAv, bucket: &S3Bucket, policy: Policy, store: &Path) 
     Ok(tally)
 }
 
-/// Prints the table. A round is one observation: the sums of both passes of each way.
+/// Prints the table. A comparison of all objects is one observation.
 fn report(samples: &[Sample], objects: usize) {
-    let mut rounds: Vec<(usize, usize)> = samples.iter().map(|sample| sample.round).collect();
-    rounds.sort_unstable();
-    rounds.dedup();
-    let sum = |round, way, what: usize| -> f64 {
-        let of_both = samples.iter().filter(|sample| sample.round == round && sample.way == way);
-        of_both.map(|sample| sample.seconds[what]).sum()
-    };
-    let passes = 2.0 * objects as f64;
-    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+    let objects = objects as f64;
     println!(
-        "| | objects/s | lowest..highest | beside bare | lowest..highest | \
-         our ms | beside bare | lowest..highest | server ms | proxy ms | apart |"
+        "| | comparisons | bare objects/s | ours | beside bare | lowest..highest | bare ms | ours | beside bare | \
+         lowest..highest | server ms | proxy ms | apart |"
     );
-    println!("|---|---:|---|---:|---|---:|---:|---|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---|---:|---:|---:|---|---:|---:|---:|");
     for way in Way::wanted() {
-        let spread = |of: &dyn Fn((usize, usize)) -> f64| Spread::of(rounds.iter().map(|round| of(*round)));
-        let rate = spread(&|round| passes / sum(round, way, 0));
-        let faster = spread(&|round| sum(round, Way::Bare, 0) / sum(round, way, 0));
-        // What is left of the wall's time for us when server and proxy have had theirs of it, spread over all cores.
-        let apart = spread(&|round| {
-            let others = (sum(round, way, 2) + sum(round, way, 3)) / cores;
-            sum(round, Way::Bare, 0) / (sum(round, way, 0) - others)
-        });
-        let dearer = spread(&|round| sum(round, way, 1) / sum(round, Way::Bare, 1));
-        let [ours, server, proxy] = [1, 2, 3].map(|what| spread(&|round| sum(round, way, what) * 1e3 / passes).median);
+        let of_it: Vec<_> = samples.iter().filter(|sample| sample.way == way).collect();
+        let spread = |of: &dyn Fn(&Sample) -> f64| Spread::of(of_it.iter().map(|sample| of(sample)));
+        let median = |of: &dyn Fn(&Sample) -> f64| spread(of).median;
+        let (faster, dearer) = (spread(&Sample::faster), spread(&Sample::dearer));
         println!(
-            "| {} | {:.1} | {:.1}..{:.1} | {:.3} | {:.3}..{:.3} | \
-             {ours:.2} | {:.3} | {:.3}..{:.3} | {server:.2} | {proxy:.2} | {:.3} |",
+            "| {} | {} | {:.1} | {:.1} | {:.3} | {:.3}..{:.3} | {:.2} | {:.2} | {:.3} | {:.3}..{:.3} | {:.2} | {:.2} | {:.3} |",
             way.name(),
-            rate.median,
-            rate.lowest,
-            rate.highest,
+            of_it.len(),
+            median(&|sample| objects / sample.bare[0]),
+            median(&|sample| objects / sample.ours[0]),
             faster.median,
             faster.lowest,
             faster.highest,
+            median(&|sample| sample.bare[1] * 1e3 / objects),
+            median(&|sample| sample.ours[1] * 1e3 / objects),
             dearer.median,
             dearer.lowest,
             dearer.highest,
-            apart.median,
+            median(&|sample| sample.others[0] * 1e3 / objects),
+            median(&|sample| sample.others[1] * 1e3 / objects),
+            median(&Sample::apart),
         );
     }
 }

@@ -3,11 +3,16 @@
 //! A commit to the disk costs milliseconds whether it holds one change or a hundred; so callers who come at the same
 //! time share one. A call that fails in the middle undoes the transaction; then each of its calls gets one of its own,
 //! and no other is disturbed.
+//!
+//! Where many callers are known to be at work, a transaction may also wait for a few of them
+//! ([`Writes::worth_waiting_for`]), as PostgreSQL does with `commit_delay` and `commit_siblings`.
 
 use std::fmt;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
 
 use crate::sql::again;
 use crate::{ErrorKind, Result};
@@ -16,6 +21,8 @@ use crate::{ErrorKind, Result};
 const BATCH: usize = 256;
 /// Calls that may wait; others wait before they get in.
 const WAITING: usize = 1024;
+/// Longest time that a call waits for others before its transaction begins.
+const PATIENCE: Duration = Duration::from_millis(40);
 
 /// What writes, and what can be asked of it.
 pub(crate) trait Writes: Send + 'static {
@@ -27,6 +34,11 @@ pub(crate) trait Writes: Send + 'static {
     /// Does these calls in one transaction, to its commit. The outer error is that of the transaction, and nothing of it
     /// was written as far as anybody knows. An inner one is an answer: that call has written nothing.
     fn write(&mut self, calls: &[&Self::Call]) -> impl Future<Output = Result<Vec<Result<Self::Answer>>>> + Send;
+
+    /// How many calls a transaction should have, if they come within [`PATIENCE`]. Below two none is waited for.
+    fn worth_waiting_for(&self) -> usize {
+        0
+    }
 
     /// The call that undoes what this answer gave, for a caller who has gone away.
     fn undo(answer: Self::Answer) -> Option<Self::Call>;
@@ -84,6 +96,19 @@ struct Accepted<W: Writes> {
     closing: Vec<oneshot::Sender<()>>,
 }
 
+impl<W: Writes> Accepted<W> {
+    /// Adds what comes, until there is as much as is wanted or it takes too long. Nobody waits for others to close.
+    async fn wait_for_others(&mut self, batch: &mut Vec<Job<W>>, wanted: usize) {
+        let end = Instant::now() + PATIENCE;
+        while batch.len() < wanted.min(BATCH) && !batch.iter().any(|job| matches!(job, Job::Close(_))) {
+            let room = BATCH - batch.len();
+            if !matches!(timeout_at(end, self.jobs.recv_many(batch, room)).await, Ok(1..)) {
+                return;
+            }
+        }
+    }
+}
+
 /// The two ends.
 pub(crate) fn channel<W: Writes>() -> (Callers<W>, Gather<W>) {
     let (sender, jobs) = mpsc::channel(WAITING);
@@ -131,6 +156,7 @@ impl<W: Writes> Gather<W> {
             if accepted.jobs.recv_many(&mut batch, BATCH).await == 0 {
                 break;
             }
+            accepted.wait_for_others(&mut batch, writer.worth_waiting_for()).await;
             let full = batch.len() == BATCH;
             let mut jobs = Vec::with_capacity(batch.len());
             for job in batch.drain(..) {
@@ -185,5 +211,89 @@ impl<W: Writes> Gather<W> {
                 (None, Ok(_)) => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::UnboundedSender;
+
+    use super::*;
+
+    /// Says how many calls each transaction has.
+    struct Counts(usize, UnboundedSender<usize>);
+
+    impl Writes for Counts {
+        type Call = ();
+        type Answer = ();
+
+        async fn write(&mut self, calls: &[&()]) -> Result<Vec<Result<()>>> {
+            self.1.send(calls.len()).expect("the test listens");
+            Ok(calls.iter().map(|_| Ok(())).collect())
+        }
+
+        fn worth_waiting_for(&self) -> usize {
+            self.0
+        }
+
+        fn undo((): ()) -> Option<()> {
+            None
+        }
+
+        fn name(&self) -> String {
+            String::from("nothing")
+        }
+
+        async fn close(self) {}
+    }
+
+    /// Calls that come a few milliseconds after each other; gives how many each transaction had, and how long it took.
+    async fn transactions(wanted: usize, calls: usize) -> (Vec<usize>, Duration) {
+        let (callers, gather) = channel();
+        let (counts, mut counted) = mpsc::unbounded_channel();
+        let begun = Instant::now();
+        let writer = tokio::spawn(gather.run(Counts(wanted, counts)));
+        let calls = (0_u32..).take(calls).map(|number| {
+            let callers = &callers;
+            async move {
+                tokio::time::sleep(Duration::from_millis(5) * number).await;
+                callers.call(()).await.expect("it is open").expect("it is written");
+            }
+        });
+        join_all(calls).await;
+        let took = begun.elapsed();
+        callers.close().await;
+        writer.await.expect("no panic");
+        let mut all = Vec::new();
+        counted.recv_many(&mut all, 100).await;
+        (all, took)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transaction_waits_for_as_many_calls_as_are_wanted_and_no_longer() {
+        assert_eq!(transactions(0, 6).await.0, [1; 6]);
+        assert_eq!(transactions(1, 6).await.0, [1; 6]);
+        let (counts, took) = transactions(3, 6).await;
+        assert_eq!(counts, [3, 3]);
+        assert_eq!(took.as_millis(), 25);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_stay_away_are_not_waited_for_long() {
+        let (counts, took) = transactions(3, 2).await;
+        assert_eq!(counts, [2]);
+        assert!((PATIENCE..PATIENCE + Duration::from_millis(2)).contains(&took), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_closes_waits_for_nobody() {
+        let (callers, gather) = channel();
+        let (counts, mut counted) = mpsc::unbounded_channel();
+        let begun = Instant::now();
+        let writer = tokio::spawn(gather.run(Counts(3, counts)));
+        let (answer, ()) = tokio::join!(callers.call(()), callers.close());
+        answer.expect("it was open").expect("it is written");
+        writer.await.expect("no panic");
+        assert_eq!((counted.recv().await, begun.elapsed()), (Some(1), Duration::ZERO));
     }
 }

@@ -31,6 +31,11 @@ pub(crate) trait Calls: Send + Sized + 'static {
         calls: &[&Self::Call],
     ) -> impl Future<Output = Result<Vec<Result<Self::Answer>>>> + Send;
 
+    /// How many calls a transaction should have, if they come soon ([`Writes::worth_waiting_for`]).
+    fn worth_waiting_for(&self) -> usize {
+        0
+    }
+
     /// The call that undoes what this answer gave, for a caller who has gone away.
     fn undo(answer: Self::Answer) -> Option<Self::Call>;
 }
@@ -85,6 +90,11 @@ impl<C: Calls> Writes for Writer<C> {
             *slot = Some(connection);
         }
         result
+    }
+
+    fn worth_waiting_for(&self) -> usize {
+        // In memory a commit costs nothing that is worth waiting for.
+        if self.config.path.is_some() { self.calls.worth_waiting_for() } else { 0 }
     }
 
     fn undo(answer: C::Answer) -> Option<C::Call> {

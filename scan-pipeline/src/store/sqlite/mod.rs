@@ -3,6 +3,7 @@
 //! What reads and writes it is in [`sql`](crate::sql::sqlite). Several stores, also of several processes, may have the same
 //! file open. Times are those of the machine's clock, which they share.
 
+mod atwork;
 mod jobs;
 mod pending;
 mod rows;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use self::atwork::AtWork;
 use self::writer::Tasks;
 use super::sql::jobs::JobCall;
 use super::sql::{Answer, Call, Prepared};
@@ -46,8 +48,9 @@ const CACHE_ENTRIES: u32 = 100_000;
 /// The embedded store: one SQLite file, on a local disk. Clones are handles to the same store.
 ///
 /// What a call wrote is on the disk when the call returns. Calls that come at the same time share one write to the disk;
-/// a call whose future is dropped is either done in full or not at all. When the last handle is gone, what was accepted
-/// is finished in the background; [`close`](Self::close) waits for it.
+/// where sixteen tasks or more are at work, a call waits for a few others to share it with, 40 milliseconds at most. A
+/// call whose future is dropped is either done in full or not at all. When the last handle is gone, what was accepted is
+/// finished in the background; [`close`](Self::close) waits for it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -263,7 +266,7 @@ impl SqliteStoreBuilder {
     ///
     /// As [`SqliteStore::open`].
     pub async fn open(self) -> Result<SqliteStore> {
-        let tasks = Tasks { cache_entries: self.cache_entries };
+        let tasks = Tasks { cache_entries: self.cache_entries, at_work: AtWork::default() };
         Ok(SqliteStore(Arc::new(Database::open(self.config, tasks).await?)))
     }
 }

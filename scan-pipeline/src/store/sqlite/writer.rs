@@ -2,9 +2,11 @@
 
 use sqlx::sqlite::SqliteConnection;
 
+use super::atwork::AtWork;
 use super::pending::Pending;
 use super::{jobs, rows, write};
 use crate::Result;
+use crate::model::Timestamp;
 use crate::sql::sqlite::Calls;
 use crate::store::sql::{Answer, Call};
 
@@ -12,6 +14,7 @@ use crate::store::sql::{Answer, Call};
 #[derive(Debug)]
 pub(super) struct Tasks {
     pub(super) cache_entries: u32,
+    pub(super) at_work: AtWork,
 }
 
 impl Calls for Tasks {
@@ -54,7 +57,12 @@ impl Calls for Tasks {
         }
         pending.write(connection, self.cache_entries).await?;
         write::end(connection, (head != before).then_some(head)).await?;
+        self.at_work.note(calls, &results, Timestamp::now());
         Ok(results)
+    }
+
+    fn worth_waiting_for(&self) -> usize {
+        self.at_work.worth_waiting_for()
     }
 
     fn undo(answer: Answer) -> Option<Call> {
