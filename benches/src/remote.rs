@@ -27,7 +27,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// Starts the server of this name, and this program once more as its proxy ([`relay`]).
+    /// Starts the server of this name, and this program once more as its proxy ([`relay`](crate::relay::relay)).
     ///
     /// # Errors
     ///

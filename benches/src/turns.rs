@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
+/// Prepares, says that it is ready, works, and gives a line about it.
+pub type Run<'a> = Box<dyn FnOnce(&mut Ready) -> Result<String> + 'a>;
+
 /// One of the two.
 pub struct Work<'a> {
-    /// Prepares, says "ready" by the call, works, and gives a line about it.
-    pub run: Box<dyn FnOnce(&mut Ready) -> Result<String> + 'a>,
+    /// What it does.
+    pub run: Run<'a>,
     /// Processes that are stopped with it.
     pub others: Vec<u32>,
 }
@@ -127,7 +130,7 @@ impl Player {
         let mut poll = libc::pollfd { fd: self.says.get_ref().as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the pointer is to one pollfd of ours.
         match unsafe { libc::poll(&raw mut poll, 1, i32::try_from(slice.as_millis())?) } {
-            -1 => return Err(std::io::Error::last_os_error().into()),
+            -1 => Err(std::io::Error::last_os_error().into()),
             0 => {
                 signal(self.pid, libc::SIGSTOP)?;
                 self.wait_until_stopped()?;
@@ -137,7 +140,7 @@ impl Player {
             _ => {
                 self.played += begun.elapsed();
                 self.line = Some(self.read()?);
-                // For the next who works with them.
+                // The others go on, for the next who works with them.
                 Ok(())
             }
         }

@@ -59,7 +59,7 @@ mod tests {
     use crate::Error;
     use crate::model::ObjectRef;
     use crate::store::sql::{Prepared, Taken, TaskRow};
-    use crate::store::{Changes, ClaimRequest, Lease, TaskState};
+    use crate::store::{Changes, ClaimRequest, Lease, NewAudit, TaskState};
 
     const NOW: Timestamp = Timestamp(1_000_000);
 
@@ -92,7 +92,8 @@ mod tests {
         let committed = || Ok(Answer::Committed(NOW));
         commit(&mut at_work, &leases[0], Changes::default(), committed());
         assert_eq!(at_work.0.len(), 32);
-        let done = Changes { state: Some(TaskState::Done), ..Changes::default() };
+        let audit = vec![NewAudit::task(TaskState::Done, serde_json::json!({}))];
+        let done = Changes { state: Some(TaskState::Done), audit, ..Changes::default() };
         commit(&mut at_work, &leases[0], done, committed());
         let release = Changes { lease: LeaseChange::Release, ..Changes::default() };
         commit(&mut at_work, &leases[1], release, committed());
